@@ -1,0 +1,69 @@
+# Two environments: .venv proves that the product needs no torch, .venv-dev holds what building and testing it needs.
+# Where packages come from is pip's own configuration.
+
+PYTHON ?= python3
+PHOTOS ?=
+RUN ?= demo-run
+SHARED ?= ../shared
+SAMPLES := chelsea.png astronaut.png motorcycle_left.png coffee.png rocket.jpg
+
+PIP := -m pip --disable-pip-version-check -qq
+MODERN := import sys; sys.exit(sys.version_info < (3, 11) and f"GranSAM SDK needs Python 3.11 or newer, found \
+{sys.version.split()[0]}; say which one to use: make PYTHON=python3.12 ...")
+SAMPLE_FOLDER := from importlib.util import find_spec; print(find_spec("skimage").submodule_search_locations[0])
+
+.PHONY: demo test check format bundle docs wheel clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo               annotate sample photos into $(RUN)/'
+	@echo 'make demo PHOTOS=dir    the same with your own photos'
+	@echo 'make test               style, types and tests'
+	@echo 'make check | format     style and types only | rewrite the style'
+	@echo 'make bundle             train and export the embedded bundle again (needs $(SHARED))'
+	@echo 'make docs               write docs/benchmarks.md from benchmarks/results, help texts into docs/commands.md'
+	@echo 'make wheel              build dist/*.whl'
+	@echo 'make clean              remove what these targets made'
+
+demo: .venv/installed
+	@if [ -n "$(PHOTOS)" ]; then set -- "$(PHOTOS)"; else \
+	  folder=$$(.venv/bin/python -c '$(SAMPLE_FOLDER)')/data; set --; \
+	  for name in $(SAMPLES); do set -- "$$@" "$$folder/$$name"; done; fi; \
+	.venv/bin/gransam annotate "$$@" -o "$(RUN)" --overlays --to coco,voc
+
+test: check
+	@.venv-dev/bin/python -m pytest
+
+check: .venv-dev/installed
+	@.venv-dev/bin/ruff check .
+	@.venv-dev/bin/ruff format --check .
+	@.venv-dev/bin/mypy
+
+format: .venv-dev/installed
+	@.venv-dev/bin/ruff check --fix .
+	@.venv-dev/bin/ruff format .
+
+docs: .venv-dev/installed
+	@.venv-dev/bin/python benchmarks/write_docs.py
+	@.venv-dev/bin/python docs/write_commands.py
+
+wheel: .venv-dev/installed
+	@.venv-dev/bin/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf .venv .venv-dev build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-run
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c '$(MODERN)'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo 'installing the package into .venv (once) ...'
+	@.venv/bin/python $(PIP) install --editable '.[cpu,samples]'
+	@touch $@
+
+.venv-dev/installed: pyproject.toml
+	@$(PYTHON) -c '$(MODERN)'
+	@test -x .venv-dev/bin/python || $(PYTHON) -m venv .venv-dev
+	@echo 'installing the development tools into .venv-dev (once; torch is large) ...'
+	@.venv-dev/bin/python $(PIP) install torch==2.13.0
+	@.venv-dev/bin/python $(PIP) install --editable '.[dev]'
+	@touch $@

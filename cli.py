@@ -1,0 +1,3 @@
+from gransam_sdk.cli import main
+
+main()

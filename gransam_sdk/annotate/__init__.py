@@ -1,0 +1,1 @@
+"""Folders of photos in, records and exports out."""

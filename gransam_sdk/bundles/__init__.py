@@ -1,0 +1,1 @@
+"""Embedded bundles, as package data."""

@@ -1,0 +1,1 @@
+"""The commands of ``gransam``, one a file: parse, call, print; heavy imports inside the function."""

@@ -1,0 +1,128 @@
+"""What ``gransam.json`` says about a bundle, as frozen values (the format is in docs/bundle-format.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .geometry import Resize
+from .onnx_model import Tensor
+from .shapes import AnyArray
+from .types import ClassInfo
+
+MANIFEST = "gransam.json"
+GRAPHS = ("image", "prompt", "mask", "head")
+"""Names of the graphs, in the order in which they run first; only ``head`` may be absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """How a photo becomes the image graph's input: resize, then (pixel - mean) / std, then zeros around a letterbox.
+
+    Attributes:
+        resize: ``stretch`` to the square, or ``letterbox``: the long side fits, the rest is padded right and below.
+        interpolation: Always ``pillow-bilinear``.
+        mean: By channel, in pixel values 0-255.
+        std: By channel, in pixel values, above 0.
+    """
+
+    resize: Resize
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Canary:
+    """What the graphs answered for the canary picture when the bundle was written.
+
+    Attributes:
+        points: (c,2) float32 XY in [0,1] of the model square.
+        expected: float64 arrays by name: ``tokens`` (c,4) norms, ``iou`` (c,4), ``lattice`` (c,4) means, ``mask`` (c,)
+            means of the low-res logits, and ``head`` (c,k) logits where the bundle has a head.
+        tolerance: Largest difference that rounding may make.
+    """
+
+    points: AnyArray
+    expected: Mapping[str, AnyArray]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One ONNX file of a bundle.
+
+    Attributes:
+        file: Its name in the folder.
+        sha256: Hex digest of its bytes.
+        bytes: Its size.
+        inputs: Declared inputs.
+        outputs: Declared outputs.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of the bundle that is no graph: hex sha256 and size."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Manifest:
+    """The content of ``gransam.json``; sizes by the axis letters of ``shapes``.
+
+    Attributes:
+        name: The bundle's name.
+        version: Its version.
+        description: One line.
+        precision: ``fp32``, or ``fp32-w16``: weights stored in 16 bits, computed in 32.
+        architecture: Family of the segmenter, for people.
+        input_side: s.
+        embedding_side: e.
+        low_res_side: l, a multiple of e.
+        token_width: d.
+        feature_width: f.
+        lattice_offset: i of ``low_res[i::l/e, i::l/e]``.
+        preprocess: How a photo becomes the image graph's input.
+        points_per_side: Side of the default prompt grid.
+        prompt_chunk: Prompts decoded at a time.
+        opset: Newest ONNX operator set of the graphs.
+        graphs: ``image``, ``prompt``, ``mask`` and perhaps ``head``.
+        files: The other files by name.
+        classes: k classes, ids 1 to k; empty exactly where there is no head.
+        canary: What the graphs must answer.
+        parity: How close the graphs are to the reference they were exported from.
+        licence: Of ``code`` and ``weights``.
+        provenance: Where ``weights`` and ``training_data`` come from.
+    """
+
+    name: str
+    version: str
+    description: str
+    precision: str
+    architecture: str
+    input_side: int
+    embedding_side: int
+    low_res_side: int
+    token_width: int
+    feature_width: int
+    lattice_offset: int
+    preprocess: Preprocess
+    points_per_side: int
+    prompt_chunk: int
+    opset: int
+    graphs: Mapping[str, Graph]
+    files: Mapping[str, FileEntry]
+    classes: tuple[ClassInfo, ...]
+    canary: Canary
+    parity: Mapping[str, float | str]
+    licence: Mapping[str, str]
+    provenance: Mapping[str, str | tuple[str, ...]]

@@ -1,0 +1,1 @@
+"""Torch modules: the embedded segmenter and the head."""

@@ -1,0 +1,1 @@
+"""The runtime: bundles in, labelled masks out, without torch."""

@@ -1,0 +1,83 @@
+"""From a bundle's name or folder to a segmenter that is ready and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..bundle import Bundle, open_bundle
+from ..classes import select_classes
+from ..errors import BundleError, InputError
+from ..types import Settings
+from .canary import check_canary
+from .model import Model
+from .onnxruntime_session import OrtSession, resolve_device
+from .segmenter import Segmenter
+
+
+def load(
+    bundle: str | Path | Bundle,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    classes: Sequence[str] | Path | None = None,
+    settings: Settings | None = None,
+    threads: int | None = None,
+) -> Segmenter:
+    """Opens a bundle, checks it, and makes a segmenter of it.
+
+    Args:
+        bundle: Name of an embedded bundle (``nano-voc20``), a bundle's folder, or an opened bundle.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; what is named is what runs, or an error.
+        backend: ``auto`` or ``onnxruntime``.
+        classes: Which classes to label and how to group them: a list such as ``["cat", "vehicles=bus,car"]``, the path
+            of a classes file, or None for all classes of the bundle.
+        settings: Thresholds, grid, NMS; None takes the defaults.
+        threads: Threads for one run; None takes the cores this process may use.
+
+    Returns:
+        A segmenter; use it in a ``with`` block or close it.
+
+    Raises:
+        BundleError: The bundle is missing, damaged, without a head, or fails its canary.
+        DeviceError: The device cannot be had.
+        InputError: An argument or class is unknown.
+    """
+    settings = settings or Settings()
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    listed, file = (None, classes) if isinstance(classes, Path) else (classes, None)
+    if not opened.has_head:
+        raise BundleError(
+            f"bundle {opened.name}",
+            expected="a bundle with a trained head",
+            found="graphs without a head: it can segment, but knows no classes",
+            do=f"gransam train PICTURES --base {opened.path} -o my-classes",
+        )
+    chosen = select_classes(opened.classes, listed, file=file, conf=settings.conf, class_conf=settings.class_conf)
+    model = load_model(opened, device=device, backend=backend, threads=threads)
+    return Segmenter(model, chosen, settings)
+
+
+def load_model(bundle: Bundle, *, device: str = "auto", backend: str = "auto", threads: int | None = None) -> Model:
+    """Opens a bundle's sessions and checks its canary; the bundle may be without a head.
+
+    Args and errors are those of ``load``.
+    """
+    if backend not in ("auto", "onnxruntime"):
+        raise InputError("backend", expected="auto or onnxruntime", found=repr(backend))
+    if threads is not None and threads < 1:
+        raise InputError("threads", expected="a whole number from 1", found=str(threads))
+    model = open_sessions(bundle, resolve_device(device), threads)
+    check_canary(model)
+    return model
+
+
+def open_sessions(bundle: Bundle, device: str, threads: int | None) -> Model:
+    """A bundle's sessions on a device that ``resolve_device`` named, canary not yet checked."""
+    return Model(
+        bundle,
+        {
+            name: OrtSession(bundle.graph_bytes(name), graph, device=device, threads=threads)
+            for name, graph in bundle.graphs.items()
+        },
+    )

@@ -1,0 +1,162 @@
+"""One photo through a bundle's graphs, array in, arrays out; no labels are decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..errors import ImageError
+from ..geometry import Frame
+from ..shapes import AnyArray, Float, Int, Pixels
+from .preprocess import preprocess
+from .session import Session
+
+Hoisted = Mapping[str, AnyArray]
+"""The image graph's ``h_*`` for one photo, without the batch axis."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """What the prompt graph says of g prompts.
+
+    Attributes:
+        points: (g,2) float32 XY in [0,1] of the photo.
+        tokens: (g,4,d) float32 mask tokens.
+        iou: (g,4) float32 predicted IoU.
+        lattice: (g,4,e,e) float32 logits.
+        features: (g,4,f) float32 pooled features.
+        state: ``m_*``, what the mask graph needs, first axis g.
+    """
+
+    points: Float
+    tokens: Float
+    iou: Float
+    lattice: Float
+    features: Float
+    state: Mapping[str, AnyArray]
+
+
+class Model:
+    """A bundle with its sessions.
+
+    Args:
+        bundle: An opened bundle.
+        sessions: One session a graph name: image, prompt, mask and, if the bundle has one, head.
+    """
+
+    def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]) -> None:
+        self.bundle = bundle
+        self._sessions = dict(sessions)
+
+    @property
+    def provider(self) -> str:
+        """Where the graphs run, as the engine reports it."""
+        return self._sessions["image"].provider
+
+    @property
+    def threads(self) -> int:
+        """Threads that one run may use."""
+        return self._sessions["image"].threads
+
+    def frame(self, pixels: Pixels) -> Frame:
+        """How a photo (h,w,3) lies in the model square."""
+        height, width = pixels.shape[:2]
+        return Frame.fit(size=(height, width), side=self.bundle.input_side, resize=self.bundle.preprocess.resize)
+
+    def prepare(self, pixels: Pixels, frame: Frame) -> Float:
+        """(h,w,3) uint8 upright RGB to the image graph's input (1,3,s,s) float32."""
+        return preprocess(pixels, self.bundle.preprocess, frame)
+
+    def hoist(self, image: Float) -> Hoisted:
+        """(1,3,s,s) float32 to the hoisted tensors of that photo."""
+        return {name: value[0] for name, value in self._run("image", {"image": image}).items()}
+
+    def prompt(self, hoisted: Hoisted, frame: Frame, points: Float, chunk: int) -> Iterator[Prompts]:
+        """Decodes prompts, ``chunk`` at a time so that a chunk's state stays in cache.
+
+        Args:
+            hoisted: Of this photo.
+            frame: Of this photo.
+            points: (g,2) float32 XY in [0,1] of the photo.
+            chunk: Prompts a run.
+
+        Yields:
+            ``Prompts`` of each chunk, in order.
+
+        Raises:
+            ImageError: ``non-finite``: the graph gave NaN or infinity.
+        """
+        shared = self._shared("prompt", hoisted)
+        for start in range(0, len(points), chunk):
+            part = points[start : start + chunk]
+            out = self._run("prompt", {**shared, "points": frame.to_model(part)})
+            yield Prompts(
+                points=part,
+                tokens=out["tokens"],
+                iou=out["iou"],
+                lattice=out["lattice"],
+                features=out["features"],
+                state={name: value for name, value in out.items() if name.startswith("m_")},
+            )
+
+    def masks(self, hoisted: Hoisted, state: Mapping[str, AnyArray], choice: Int, chunk: int) -> Float:
+        """Low-res logits (n,l,l) of chosen masks.
+
+        Args:
+            hoisted: Of this photo.
+            state: ``m_*`` rows of the n prompts.
+            choice: (n,) int64 in 0..3: which of a prompt's masks.
+            chunk: Prompts a run.
+        """
+        side = self.bundle.low_res_side
+        logits = np.empty((len(choice), side, side), dtype=np.float32)
+        shared = self._shared("mask", hoisted)
+        for start in range(0, len(choice), chunk):
+            rows = slice(start, start + chunk)
+            feeds = {**shared, **{name: value[rows] for name, value in state.items()}, "choice": choice[rows]}
+            logits[rows] = self._run("mask", feeds)["logits"]
+        return logits
+
+    def classify(self, tokens: Float, features: Float) -> Float:
+        """Class logits (g,k) of mask tokens (g,4,d) and the chosen masks' features (g,f); needs a head."""
+        offered = {"tokens": tokens, "features": features}
+        inputs = self.bundle.graphs["head"].inputs
+        return self._run("head", {tensor.name: offered[tensor.name] for tensor in inputs})["logits"]
+
+    def close(self) -> None:
+        """Frees all sessions."""
+        for session in self._sessions.values():
+            session.close()
+
+    def __enter__(self) -> Self:
+        """For ``with``."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes on the way out."""
+        self.close()
+
+    def _shared(self, graph: str, hoisted: Hoisted) -> dict[str, AnyArray]:
+        names = (tensor.name for tensor in self.bundle.graphs[graph].inputs)
+        return {name: hoisted[name] for name in names if name in hoisted}
+
+    def _run(self, graph: str, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        out = self._sessions[graph].run(feeds)
+        for name, value in out.items():
+            # A sum is finite only if every part is; it costs a tenth of isfinite().all().
+            if value.dtype.kind == "f" and not np.isfinite(value.sum(dtype=np.float64)):
+                raise ImageError(
+                    "non-finite",
+                    f"{graph} graph, output {name}",
+                    expected="finite numbers",
+                    found="NaN or infinity",
+                    do="report the photo; with a reduced-precision bundle use a full-precision one",
+                )
+        return out

@@ -1,0 +1,153 @@
+"""Sessions on ONNX Runtime: the device that was asked for, or an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..bundle import Graph, Tensor
+from ..errors import BundleError, DeviceError, EnvironmentFault, InputError, MissingExtraError
+from ..shapes import AnyArray
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def resolve_device(device: str) -> str:
+    """What ``auto`` means on this machine: ``cuda`` where ONNX Runtime offers it, otherwise ``cpu``.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: Another word.
+        DeviceError: The device is not offered by the installed ONNX Runtime.
+    """
+    offered = _import().get_available_providers()
+    if device == "auto":
+        return "cuda" if _PROVIDERS["cuda"] in offered else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in _PROVIDERS or (index and not (kind == "cuda" and index.isdecimal())):
+        raise InputError("device", expected="auto, cpu, cuda or cuda:N", found=repr(device))
+    if _PROVIDERS[kind] not in offered:
+        raise DeviceError(
+            f"device {device}",
+            expected=_PROVIDERS[kind],
+            found=f"this ONNX Runtime offers {', '.join(offered)}",
+            do='pip install "gransam-sdk[cuda]" in a clean environment, or use --device cpu',
+        )
+    return device
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OrtSession:
+    """One graph on ONNX Runtime.
+
+    Args:
+        data: The ONNX bytes whose hash was checked.
+        graph: Its declared inputs and outputs.
+        device: ``cpu``, ``cuda`` or ``cuda:N`` (see ``resolve_device``).
+        threads: Threads for one run; None takes the cores this process may use.
+
+    Raises:
+        DeviceError: The provider that was asked for is not the one that runs.
+        BundleError: ONNX Runtime refuses the graph.
+    """
+
+    def __init__(self, data: bytes, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> None:
+        ort = _import()
+        self.threads = threads or available_cores()
+        kind, _, index = device.partition(":")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only; what matters is raised
+        wanted: Any = (_PROVIDERS[kind], {"device_id": index or "0"}) if kind == "cuda" else _PROVIDERS[kind]
+        try:
+            session = ort.InferenceSession(data, options, providers=[wanted])
+        except Exception as error:  # damaged graphs raise more kinds than ONNX Runtime's own
+            raise BundleError(
+                graph.file,
+                expected="a graph that ONNX Runtime can load",
+                found=_first_line(error),
+                do="build the bundle again, or install a newer onnxruntime",
+            ) from error
+        self.provider = session.get_providers()[0]
+        if self.provider != _PROVIDERS[kind]:
+            raise DeviceError(
+                f"device {device}",
+                expected=_PROVIDERS[kind],
+                found=self.provider,
+                do="check the GPU driver with `gransam doctor`, or use --device cpu",
+            )
+        self._session: onnxruntime.InferenceSession | None = session
+        self._graph = graph
+        self._outputs = [tensor.name for tensor in graph.outputs]
+
+    def run(self, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        """Runs the graph once (see ``Session.run``)."""
+        check_feeds(self._graph, feeds)
+        if self._session is None:
+            raise EnvironmentFault(self._graph.file, expected="an open session", found="a closed one")
+        try:
+            values = self._session.run(self._outputs, dict(feeds))
+        except Exception as error:
+            raise EnvironmentFault(self._graph.file, expected="a run", found=_first_line(error)) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def close(self) -> None:
+        """Frees the graph and its memory arena."""
+        self._session = None
+
+
+def check_feeds(graph: Graph, feeds: Mapping[str, AnyArray]) -> None:
+    """Compares feeds with a graph's declared inputs.
+
+    Raises:
+        InputError: A feed is missing, unknown, or of another dtype or shape.
+    """
+    declared = {tensor.name: tensor for tensor in graph.inputs}
+    if declared.keys() != feeds.keys():
+        raise InputError(f"inputs of {graph.file}", expected=_names(declared), found=_names(feeds))
+    free: dict[str, int] = {}
+    for name, value in feeds.items():
+        if not _fits(declared[name], value, free):
+            raise InputError(
+                f"input {name} of {graph.file}",
+                expected=f"{declared[name].dtype} {list(declared[name].axes)}",
+                found=f"{value.dtype} {list(value.shape)}",
+            )
+
+
+def _fits(tensor: Tensor, value: AnyArray, free: dict[str, int]) -> bool:
+    if value.dtype != np.dtype(tensor.dtype) or value.ndim != len(tensor.axes):
+        return False
+    return all(
+        size == (free.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for axis, size in zip(tensor.axes, value.shape, strict=True)
+    )
+
+
+def _names(mapping: Mapping[str, object]) -> str:
+    return ", ".join(sorted(mapping))
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:400]
+
+
+def _import() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime is not installed", do='pip install "gransam-sdk[cpu]"') from error
+    return onnxruntime

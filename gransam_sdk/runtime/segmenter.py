@@ -1,0 +1,219 @@
+"""A photo in, labelled masks out: the ten-line story of the SDK, and its bookkeeping."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..classes import ClassSet
+from ..geometry import Frame, full_size_mask
+from ..rle import rle_area, rle_box, rle_encode_crop
+from ..shapes import Float, Pixels
+from ..types import PointGrid, Rle, Settings
+from .decode import ImageSource, as_pixels
+from .found import Found
+from .model import Hoisted, Model
+from .result import Result
+from .select import choose_masks, join_touching, label_prompts, stability, surviving
+
+RUNNERS_UP = 2
+
+
+class Segmenter:
+    """Labels photos with the classes of a bundle.
+
+    Use ``gransam_sdk.load`` to make one. It keeps no state between photos, and one segmenter may be shared by
+    threads as far as its engine allows (ONNX Runtime does).
+
+    Args:
+        model: A bundle with a head and its sessions; closed with the segmenter.
+        classes: The classes and groups to label.
+        settings: What else changes a result.
+    """
+
+    def __init__(self, model: Model, classes: ClassSet, settings: Settings) -> None:
+        self._model = model
+        self.classes = classes
+        self.settings = settings
+        self.grid = PointGrid(per_side=settings.points_per_side or model.bundle.points_per_side)
+        self.chunk = settings.chunk or model.bundle.prompt_chunk
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that is running."""
+        return self._model.bundle
+
+    @property
+    def provider(self) -> str:
+        """Where the graphs run, as the engine reports it."""
+        return self._model.provider
+
+    @property
+    def threads(self) -> int:
+        """Threads that one run may use."""
+        return self._model.threads
+
+    @property
+    def fingerprint(self) -> dict[str, object]:
+        """Everything that changes a result, as JSON values: two equal fingerprints give equal records."""
+        settings = self.settings
+        return {
+            "bundle": self.bundle.digest,
+            "provider": self.provider,
+            "precision": self.bundle.precision,
+            "chunk": self.chunk,
+            "points_per_side": self.grid.per_side,
+            "mask_choice": settings.mask_choice,
+            "record_floor": settings.record_floor,
+            "nms_iou": settings.nms_iou,
+            "class_aware": settings.class_aware,
+            "containment": settings.containment,
+            "join_fragments": settings.join_fragments,
+            "classes": self.classes.to_json(),
+        }
+
+    def __call__(self, images: ImageSource | list[ImageSource] | tuple[ImageSource, ...]) -> list[Result]:
+        """Labels photos.
+
+        Args:
+            images: One photo or a list or tuple of them: path, encoded bytes, PIL image, or (h,w,3) uint8 RGB array.
+
+        Returns:
+            One result a photo, in order; a single photo gives a list of one.
+
+        Raises:
+            ImageError: A file cannot be read as a photo.
+            InputError: An array is not (h,w,3) uint8.
+        """
+        batch: Iterable[ImageSource] = images if isinstance(images, list | tuple) else [images]
+        return list(self.stream(batch))
+
+    def stream(self, images: Iterable[ImageSource]) -> Iterator[Result]:
+        """Labels photos one by one as the results are consumed; memory does not grow with their number."""
+        for image in images:
+            yield self.segment(as_pixels(image))
+
+    def segment(self, pixels: Pixels, *, keep_tokens: bool = False) -> Result:
+        """Labels one photo.
+
+        Args:
+            pixels: (h,w,3) uint8, upright RGB.
+            keep_tokens: Also return the mask tokens behind each mask.
+        """
+        clock = _Clock()
+        model = self._model
+        frame = model.frame(pixels)
+        with clock.stage("preprocess"):
+            image = model.prepare(pixels, frame)
+        with clock.stage("image graph"):
+            hoisted = model.hoist(image)
+        found = self._find(hoisted, frame, clock)
+        with clock.stage("mask graph"):
+            logits = model.masks(hoisted, found.state, found.choice, self.chunk)
+        with clock.stage("nms"):
+            rows, cols = frame.valid(self.bundle.low_res_side)
+            masks = logits[:, :rows, :cols] > 0
+            keep = surviving(masks, found.label, found.score, found.passed, self.settings)
+            kept = logits[keep]
+            if self.settings.join_fragments and len(keep):
+                kept, leaders = join_touching(kept, masks[keep], found.label[keep], found.passed[keep])
+                keep = keep[leaders]
+            stable = stability(kept[:, :rows, :cols])
+        with clock.stage("rle"):
+            codes = [rle_encode_crop(*full_size_mask(low_res, frame), frame.size) for low_res in kept]
+        # A mask smaller than a pixel at the photo's size is no mask.
+        visible = np.array([rle_area(code) > 0 for code in codes], dtype=np.bool_)
+        return self._result(
+            frame,
+            found.take(keep[visible]),
+            masks=[code for code, shown in zip(codes, visible, strict=True) if shown],
+            stable=stable[visible],
+            timings=clock.seconds,
+            keep_tokens=keep_tokens,
+        )
+
+    def close(self) -> None:
+        """Frees the sessions."""
+        self._model.close()
+
+    def __enter__(self) -> Self:
+        """For ``with``."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes on the way out."""
+        self.close()
+
+    def _find(self, hoisted: Hoisted, frame: Frame, clock: _Clock) -> Found:
+        """Decodes the grid and keeps what is confident enough, with the state its masks need."""
+        parts: list[Found] = []
+        chunks = self._model.prompt(hoisted, frame, self.grid.points(), self.chunk)
+        while True:
+            with clock.stage("prompt graph"):
+                prompts = next(chunks, None)
+            if prompts is None:
+                return Found.join(parts)
+            choice = choose_masks(self.settings.mask_choice, prompts.iou, prompts.lattice)
+            with clock.stage("head"):
+                features = prompts.features[np.arange(len(choice)), choice[:, 0]]
+                logits = self._model.classify(prompts.tokens, features)
+            with clock.stage("select"):
+                labels = label_prompts(logits, self.classes, self.settings)
+                parts.append(Found.of(prompts, choice, labels))
+
+    def _result(
+        self,
+        frame: Frame,
+        found: Found,
+        *,
+        masks: list[Rle],
+        stable: Float,
+        timings: Mapping[str, float],
+        keep_tokens: bool,
+    ) -> Result:
+        height, width = frame.size
+        labels = [self.classes.labels[i] for i in found.label]
+        names = self.classes.column_names
+        return Result(
+            size=frame.size,
+            class_ids=np.array([label.id for label in labels], dtype=np.int64),
+            names=tuple(label.name for label in labels),
+            confidence=found.confidence,
+            predicted_iou=found.iou,
+            stability_score=stable,
+            boxes=np.array([rle_box(code) for code in masks], dtype=np.float32).reshape(-1, 4),
+            masks=tuple(masks),
+            points=found.points * np.array([width, height], dtype=np.float32),
+            runner_up=tuple(
+                tuple((names[c], float(p[c])) for c in order[1 : 1 + RUNNERS_UP])
+                for order, p in zip(found.order, found.probabilities, strict=True)
+            ),
+            passed=found.passed,
+            timings=timings,
+            tokens=found.tokens if keep_tokens else None,
+        )
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time of the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start

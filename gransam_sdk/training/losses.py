@@ -1,0 +1,86 @@
+"""GranSAM's losses: multiple-instance learning over a photo's prompts, and uncertainty distillation.
+
+Source: arXiv 2312.02420, equations (1)-(4). A photo is a bag of g instances, one a prompt; its label is known, its
+instances' labels are not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def bag_size(instances: int, divisor: int) -> int:
+    """Equation (1): k = max(1, ceil(g / a)), how many instances speak for a class. g = 100, a = 8 gives 13."""
+    return max(1, math.ceil(instances / divisor))
+
+
+def bag_logits(logits: Tensor, divisor: int) -> Tensor:
+    """Equation (2): instance logits (b,g,k) to bag logits (b,k), the mean of each class's largest."""
+    return logits.topk(bag_size(logits.shape[1], divisor), dim=1).values.mean(dim=1)
+
+
+def mil_loss(logits: Tensor, labels: Tensor, divisor: int) -> Tensor:
+    """Equation (3): cross-entropy of the bags.
+
+    Args:
+        logits: (b,g,k) instance logits.
+        labels: (b,k) multi-hot; normalised to sum to 1 here.
+        divisor: a.
+
+    Returns:
+        Scalar, mean over bags. The softmax comes after pooling.
+    """
+    target = labels / labels.sum(dim=1, keepdim=True)
+    return -(target * bag_logits(logits, divisor).log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def entropy_threshold(classes: int, top: float = 0.7) -> float:
+    """Entropy in nats of a distribution with one probability of ``top`` and the rest uniform: 1.494 for 20 classes.
+
+    The paper states no threshold; this one agrees with its confidence threshold of 0.7.
+    """
+    if classes < 2:
+        return 0.0
+    rest = 1.0 - top
+    return -(top * math.log(top) + rest * math.log(rest / (classes - 1)))
+
+
+def bad_instances(teacher_logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """B of equation (4): instances that the teacher is unsure of, or sure and wrong.
+
+    Args:
+        teacher_logits: (b,g,k), from the teacher in evaluation mode.
+        labels: (b,k) multi-hot; wrong means a most probable class outside the bag's labels.
+        threshold: Entropy in nats from which an instance counts as unsure.
+
+    Returns:
+        (b,g) bool.
+    """
+    log_p = teacher_logits.log_softmax(dim=2)
+    entropy = -(log_p.exp() * log_p).sum(dim=2)
+    right = labels.gather(1, teacher_logits.argmax(dim=2)) > 0
+    return (entropy >= threshold) | ~right
+
+
+def uncertainty_loss(logits: Tensor, bad: Tensor) -> Tensor:
+    """Equation (4): the student's cross-entropy with the uniform distribution on bad instances.
+
+    Args:
+        logits: (b,g,k) student logits.
+        bad: (b,g) bool.
+
+    Returns:
+        Scalar: summed over classes as printed, mean over a bag's bad instances (0 where there are none), mean over
+        bags. Its least value is k·ln k per bag with bad instances.
+    """
+    to_uniform = -logits.log_softmax(dim=2).sum(dim=2) * bad
+    return (to_uniform.sum(dim=1) / bad.sum(dim=1).clamp(min=1)).mean()
+
+
+def background_loss(logits: Tensor) -> Tensor:
+    """The same cross-entropy for instances (m,g,k) of photos that show none of the classes; scalar."""
+    everything = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    return uncertainty_loss(logits, everything)

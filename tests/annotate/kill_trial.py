@@ -1,0 +1,103 @@
+"""Kills runs at random moments, resumes them, and compares what is left with an unbroken run.
+
+Run by ``test_kill.py`` with a stand-in for the model; with a real one:
+
+    python tests/annotate/kill_trial.py --bundle nano-voc20 --photos DIR --kills 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from run_server import RunServer
+from stand_in import record_names, tree
+
+
+@dataclass
+class KillTrial:
+    """What happened.
+
+    Attributes:
+        total: Records of an unbroken run.
+        partial: Records that were there after each kill that counts: one at least, but not all.
+        late: Kills that came before the first record or after the last.
+        same: Whether each resumed run left the same records, failures and exports, byte for byte.
+    """
+
+    total: int
+    partial: list[int] = field(default_factory=list)
+    late: int = 0
+    same: list[bool] = field(default_factory=list)
+
+
+def try_kills(
+    server: RunServer, photos: Path, work: Path, *, kills: int, seed: int = 0, bundle: str | None = None
+) -> KillTrial:
+    """Interrupts runs until ``kills`` of them had really begun and had really not ended."""
+    rng = random.Random(seed)
+    job = {"bundle": bundle} if bundle else {"seconds": 0.004}
+    begun = time.monotonic()
+    whole = server.start(photos, work / "whole", **job)
+    _await_record(work / "whole")
+    first = time.monotonic() - begun
+    if server.wait(whole) not in (0, 3):
+        raise RuntimeError("the unbroken run failed")
+    length = time.monotonic() - begun - first
+    trial = KillTrial(total=len(record_names(work / "whole")))
+    expected = tree(work / "whole")
+    while len(trial.partial) < kills and trial.late < 3 * kills:
+        out = work / f"run-{len(trial.same)}"
+        again = True
+        while again:  # some runs are killed several times
+            pid = server.start(photos, out, **job)
+            _await_record(out)
+            time.sleep(rng.uniform(0, length))
+            os.kill(pid, signal.SIGKILL)
+            ended = server.wait(pid)
+            count = len(record_names(out))
+            if ended == -signal.SIGKILL and 0 < count < trial.total:
+                trial.partial.append(count)
+            else:
+                trial.late += 1
+            again = len(trial.partial) < kills and rng.random() < 0.3
+        if server.wait(server.start(photos, out, **job)) not in (0, 3):
+            raise RuntimeError("a resumed run failed")
+        trial.same.append(tree(out) == expected)
+    return trial
+
+
+def _await_record(out: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not any((out / "records").rglob("*.json")):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no record in {out}")
+        time.sleep(0.001)
+
+
+def main() -> None:
+    """Prints the trial."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--bundle", default="nano-voc20")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with RunServer() as server, tempfile.TemporaryDirectory() as work:
+        trial = try_kills(
+            server, options.photos, Path(work), kills=options.kills, seed=options.seed, bundle=options.bundle
+        )
+    print(f"{len(trial.partial)} kills, records at each of {trial.total}: {trial.partial}")
+    print(f"{trial.late} more kills came too early or too late")
+    print(f"{sum(trial.same)} of {len(trial.same)} resumed runs byte-identical to the unbroken one")
+    raise SystemExit(0 if all(trial.same) and len(trial.partial) >= options.kills else 1)
+
+
+if __name__ == "__main__":
+    main()
