@@ -3,7 +3,6 @@
 
 PYTHON ?= python3
 PHOTOS ?=
-RUN ?= demo-run
 SHARED ?= ../shared
 SAMPLES := chelsea.png astronaut.png motorcycle_left.png coffee.png rocket.jpg
 
@@ -16,7 +15,7 @@ SAMPLE_FOLDER := from importlib.util import find_spec; print(find_spec("skimage"
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo               annotate sample photos into $(RUN)/'
+	@echo 'make demo               annotate sample photos into demo-run/'
 	@echo 'make demo PHOTOS=dir    the same with your own photos'
 	@echo 'make test               style, types and tests'
 	@echo 'make check | format     style and types only | rewrite the style'
@@ -25,11 +24,14 @@ help:
 	@echo 'make wheel              build dist/*.whl'
 	@echo 'make clean              remove what these targets made'
 
+# Another set of photos starts afresh; the same one goes on where it was.
 demo: .venv/installed
+	@if [ "$$(cat .venv/photos 2>/dev/null)" != "$(PHOTOS)" ]; then rm -rf demo-run; fi
+	@echo "$(PHOTOS)" > .venv/photos
 	@if [ -n "$(PHOTOS)" ]; then set -- "$(PHOTOS)"; else \
 	  folder=$$(.venv/bin/python -c '$(SAMPLE_FOLDER)')/data; set --; \
 	  for name in $(SAMPLES); do set -- "$$@" "$$folder/$$name"; done; fi; \
-	.venv/bin/gransam annotate "$$@" -o "$(RUN)" --overlays --to coco,voc
+	.venv/bin/gransam annotate "$$@" -o demo-run --overlays --to coco,voc
 
 test: check
 	@.venv-dev/bin/python -m pytest
@@ -46,6 +48,11 @@ format: .venv-dev/installed
 docs: .venv-dev/installed
 	@.venv-dev/bin/python benchmarks/write_docs.py
 	@.venv-dev/bin/python docs/write_commands.py
+
+bundle: .venv-dev/installed
+	@.venv-dev/bin/gransam compile "$(SHARED)/models/nano-seed.safetensors" --arch nano -o build/nano --overwrite \
+	  --photos "$(SHARED)/data/coco_dev/images" --card docs/model-cards/nano.md
+	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano -o gransam_sdk/bundles/nano-voc20 --overwrite
 
 wheel: .venv-dev/installed
 	@.venv-dev/bin/python -m build --wheel --no-isolation

@@ -129,7 +129,7 @@ def _holds_only_a_bundle(folder: Path) -> bool:
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(graphs, dict) or not isinstance(files, dict):
         return False
-    named = {MANIFEST, *files, *(graph.get("file") for graph in graphs.values() if isinstance(graph, dict))}
+    named = {MANIFEST, *files, *(str(graph.get("file")) for graph in graphs.values() if isinstance(graph, dict))}
     return all(path.name in named and path.is_file() for path in folder.iterdir())
 
 

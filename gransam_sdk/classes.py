@@ -21,13 +21,12 @@ from .shapes import Float
 from .types import ClassInfo
 
 Color = tuple[int, int, int]
-_FILE_KEYS = {
+_FILE_KEYS = {  # what a [[class]] table may hold
     "name": "a name",
     "members": "a list of class names",
     "color": '"#rrggbb" or [r, g, b], 0 to 255 each',
     "threshold": "a number above 0, up to 1",
 }
-"""What a ``[[class]]`` table of a classes file may hold."""
 _MAX_LISTED = 20  # class names in an error message
 
 
@@ -87,8 +86,7 @@ class ClassSet:
     def group(self, probabilities: Float) -> Float:
         """Sum the members' probabilities; classes that were not asked for keep a column of their own.
 
-        A mask whose largest column is one of the last r shows what nobody asked for. Sums run in float64: no trace of
-        their order is left in float32.
+        A mask whose largest column is one of the last r shows what nobody asked for.
 
         Args:
             probabilities: (n,k) float32, softmax over the bundle's classes.
@@ -97,13 +95,14 @@ class ClassSet:
             (n,k'+r) float32 in [0,1]: labels in order, then the rest in the bundle's order.
 
         Raises:
-            InputError: The number of columns is not the bundle's number of classes.
+            InputError: There are not k columns.
         """
         k = len(self.names)
         if probabilities.shape[1:] != (k,):
             raise InputError("class probabilities", expected=f"(n,{k})", found=f"shape {probabilities.shape}")
         columns = [label.members for label in self.labels] + [(column,) for column in self._rest]
         belongs = np.array([[column in members for column in range(k)] for members in columns]).reshape(len(columns), k)
+        # In float64 the order of a sum leaves no trace in the float32 result.
         sums: Float = np.minimum(probabilities.astype(np.float64) @ belongs.T, 1.0).astype(np.float32)
         return sums
 
@@ -174,7 +173,7 @@ def select_classes(
 def _parse_spec(spec: str) -> _Wish:
     name, is_group, members = (part.strip() for part in spec.partition("="))
     words = tuple(word.strip() for word in members.split(",")) if is_group else None
-    if not name or (words and "" in words):
+    if not name or (words and not all(words)):
         raise InputError(f"class spec {spec!r}", expected="NAME, or GROUP=NAME,NAME,...", found="an empty name")
     return _Wish(where=f"class spec {spec!r}", name=name, members=words)
 
@@ -258,8 +257,8 @@ def _read_file(file: Path) -> list[_Wish]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"classes file {file}", expected="TOML in UTF-8", found=str(error)) from error
     tables = content.pop("class", [])
-    if content:
-        raise InputError(f"classes file {file}", expected="[[class]] tables only", found=f"key {next(iter(content))!r}")
+    for key in content:
+        raise InputError(f"classes file {file}", expected="[[class]] tables only", found=f"key {key!r}")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"classes file {file}, key 'class'", expected="[[class]] tables", found=repr(tables)[:60])
     return [_read_table(table, f"classes file {file}, class {number}") for number, table in enumerate(tables, start=1)]

@@ -25,9 +25,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from .commands.annotate import annotate
+from .commands.compile import compile_
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
 from .commands.streams import narrate
+from .commands.train import train
 from .errors import GranSAMError
 from .version import __version__
 
@@ -58,6 +60,8 @@ def gransam(
 
 app.command()(annotate)
 app.command("eval")(evaluate)
+app.command()(train)
+app.command("compile")(compile_)
 app.command()(doctor)
 
 

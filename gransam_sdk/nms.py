@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .shapes import AnyArray, Bool, Float, Int
 
-_BLOCK_PIXELS = 2**20
-"""Pixels counted in one product; below 2²⁴ for exactness, this small for memory."""
+_BLOCK_PIXELS = 2**16
+"""Pixels counted in one product: a mask of SAM's low-res side. Below 2²⁴ for exactness, this small for memory."""
 
 
 def mask_iou(masks: Bool, others: Bool | None = None) -> Float:

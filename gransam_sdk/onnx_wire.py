@@ -73,25 +73,26 @@ def _layout(name: str, once: str, repeated: str = "", refused: Mapping[int, str]
     return Layout(name, {int(number): (field, _KINDS[kind]) for number, field, kind in rows}, many, refused or {})
 
 
+_DEBUG = "debugging information (metadata_props, value_info); strip it"
 MODEL = _layout(
     "ModelProto",
     "1:ir_version:varint 2:producer_name:bytes 3:producer_version:bytes 4:domain:bytes 5:model_version:varint"
     " 6:doc_string:bytes 7:graph:bytes",
-    "8:opset_import:bytes 14:metadata_props:bytes",
-    {20: "training information", 25: "local functions", 26: "a device configuration"},
+    "8:opset_import:bytes",
+    {14: _DEBUG, 20: "training information", 25: "local functions", 26: "a device configuration"},
 )
 OPSET = _layout("OperatorSetIdProto", "1:domain:bytes 2:version:varint")
 GRAPH = _layout(
     "GraphProto",
     "2:name:bytes 10:doc_string:bytes",
-    "1:node:bytes 5:initializer:bytes 11:input:bytes 12:output:bytes 13:value_info:bytes 16:metadata_props:bytes",
-    {14: "quantisation annotations", 15: "a sparse tensor"},
+    "1:node:bytes 5:initializer:bytes 11:input:bytes 12:output:bytes",
+    {13: _DEBUG, 16: _DEBUG, 14: "quantisation annotations", 15: "a sparse tensor"},
 )
 NODE = _layout(
     "NodeProto",
     "3:name:bytes 4:op_type:bytes 6:doc_string:bytes 7:domain:bytes",
-    "1:input:bytes 2:output:bytes 5:attribute:bytes 9:metadata_props:bytes",
-    {8: "an overload of a local function", 10: "a device configuration"},
+    "1:input:bytes 2:output:bytes 5:attribute:bytes",
+    {9: _DEBUG, 8: "an overload of a local function", 10: "a device configuration"},
 )
 ATTRIBUTE = _layout(
     "AttributeProto",
@@ -104,10 +105,10 @@ _NOT_RAW = "numbers outside raw_data (write tensors with onnx.numpy_helper.from_
 TENSOR = _layout(
     "TensorProto",
     "2:data_type:varint 8:name:bytes 9:raw_data:bytes 12:doc_string:bytes 14:data_location:varint",
-    "1:dims:varints 16:metadata_props:bytes",
-    {3: "a segment", 13: "external data"} | dict.fromkeys((4, 5, 6, 7, 10, 11), _NOT_RAW),
+    "1:dims:varints",
+    {16: _DEBUG, 3: "a segment", 13: "external data"} | dict.fromkeys((4, 5, 6, 7, 10, 11), _NOT_RAW),
 )
-VALUE_INFO = _layout("ValueInfoProto", "1:name:bytes 2:type:bytes 3:doc_string:bytes", "4:metadata_props:bytes")
+VALUE_INFO = _layout("ValueInfoProto", "1:name:bytes 2:type:bytes 3:doc_string:bytes", refused={4: _DEBUG})
 TYPE = _layout("TypeProto", "1:tensor_type:bytes 6:denotation:bytes")
 TENSOR_TYPE = _layout("TypeProto.Tensor", "1:elem_type:varint 2:shape:bytes")
 SHAPE = _layout("TensorShapeProto", "", "1:dim:bytes")

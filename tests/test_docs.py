@@ -73,6 +73,15 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{target} in {page.name}"
 
 
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for path in [*PAGES, ROOT / ".ci" / "run"]:
+        for target in re.findall(
+            r"(?:^|`)(?:exec )?make (?:--[a-z-]+ )*([a-z]+)", path.read_text(encoding="utf-8"), re.M
+        ):
+            assert re.search(rf"^{target}:", makefile, re.M), f"make {target} in {path.name}"
+
+
 def test_every_extra_that_is_named_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     sources = [*PAGES, ROOT / "Makefile", *(ROOT / "gransam_sdk").rglob("*.py"), *(ROOT / "export").rglob("*.py")]

@@ -26,11 +26,21 @@ class OutputStream:
     """A file on its way: bytes collect under a temporary name until :meth:`OutputFolder.open_stream` places them."""
 
     def __init__(self, target: Path) -> None:
-        """Makes the temporary file beside ``target``."""
+        """Touches nothing yet."""
         self._target = target
         self._temp = target.with_name(f".gransam-{os.urandom(8).hex()}.tmp")
         self._pending = bytearray()
-        self._handle = operate(target, os.open, self._temp, _NEW_FILE, 0o666)
+        self._handle = -1
+
+    def begin(self) -> None:
+        """Makes the temporary file beside the target.
+
+        Not part of making the stream, so that a Ctrl-C that comes meanwhile finds somebody who can clean up.
+
+        Raises:
+            OutputError: The disk refused.
+        """
+        self._handle = operate(self._target, os.open, self._temp, _NEW_FILE, 0o666)
 
     def write(self, data: bytes) -> int:
         """Adds bytes; returns how many (all of them).

@@ -125,6 +125,7 @@ class OutputFolder:
         self._untouched = False
         stream = OutputStream(target)
         try:
+            stream.begin()
             yield stream
             stream.place()
         except BaseException:
@@ -216,7 +217,11 @@ class OutputFolder:
 
     def _probe(self) -> None:
         """Proves before any model is loaded that files can be made here."""
-        OutputStream(self.root / RUN_NAME).abandon()
+        stream = OutputStream(self.root / RUN_NAME)
+        try:
+            stream.begin()
+        finally:
+            stream.abandon()
 
 
 def _take_lock(root: Path) -> int:

@@ -106,12 +106,12 @@ class PhotoIndex:
         self._paths.execute("CREATE TABLE photo (key BLOB PRIMARY KEY, path BLOB) WITHOUT ROWID")
         found = (entry for entry in photos if isinstance(entry, Item))
         self._paths.executemany(
-            "INSERT OR REPLACE INTO photo VALUES (?, ?)", ((os.fsencode(i.key), os.fsencode(i.path)) for i in found)
+            "INSERT OR REPLACE INTO photo VALUES (?, ?)", ((i.key.encode(), os.fsencode(i.path)) for i in found)
         )
 
     def __call__(self, key: str) -> Pixels | None:
         """(h,w,3) uint8, upright; None when the photo is gone, unreadable or no longer the one that was recorded."""
-        row = self._paths.execute("SELECT path FROM photo WHERE key = ?", (os.fsencode(key),)).fetchone()
+        row = self._paths.execute("SELECT path FROM photo WHERE key = ?", (key.encode(),)).fetchone()
         record = self._out.read(record_path(key))
         if row is None or record is None:
             return None

@@ -31,6 +31,7 @@ _ANNOTATION_KEYS = [
     *("id", "segmentation", "bbox", "area", "predicted_iou", "stability_score", "point_coords", "crop_box"),
     *("class", "category_id", "confidence", "score", "runner_up"),
 ]
+_LARGEST = 1e300
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,11 +61,13 @@ def dump_record(record: Record) -> bytes:
     return text.encode() + b"\n"
 
 
-def parse_record(data: bytes) -> Record:
+def parse_record(data: bytes, *, masks: bool = True) -> Record:
     """Reads a record and checks all of it: keys, types, ranges, and that every mask fills its photo.
 
     Args:
         data: The bytes of a record file.
+        masks: Also read the masks' run lengths, which takes longer than everything else together; without it, whoever
+            decodes a mask finds out.
 
     Raises:
         InputError: The bytes are torn, are not a record, or contradict themselves.
@@ -89,7 +92,7 @@ def parse_record(data: bytes) -> Record:
     _expect("image orientation", "1 to 8", orientation, _is_int(orientation) and 1 <= orientation <= 8)
     _expect("annotations", "a list", record["annotations"], isinstance(record["annotations"], list))
     for number, annotation in enumerate(record["annotations"], start=1):
-        _check_annotation(annotation, number, [image["height"], image["width"]])
+        _check_annotation(annotation, number, [image["height"], image["width"]], masks)
     return dict(record)
 
 
@@ -101,21 +104,23 @@ def record_path(key: str) -> str:
 def iter_records(run: Path) -> Iterator[Record]:
     """All records of a run folder, sorted by their path without its suffix; one is in memory at a time.
 
+    Masks are not decoded here.
+
     Args:
         run: The run folder.
 
     Raises:
-        InputError: A record is damaged; annotate the folder again and it is redone.
+        InputError: A record is damaged.
     """
     for path in _record_files(run / FOLDER):
         try:
-            yield parse_record(path.read_bytes())
+            yield parse_record(path.read_bytes(), masks=False)
         except InputError as error:
             raise InputError(
                 f"{path}: {error.what}",
                 expected=error.expected,
                 found=error.found,
-                do="run gransam annotate again on this run folder: damaged records are redone",
+                do="annotate its photo again, which makes a new record, or delete this file",
             ) from error
 
 
@@ -145,13 +150,14 @@ def _is_record_name(name: str) -> bool:
 def _annotation(result: Result, index: int) -> dict[str, Any]:
     """One annotation without its id, keys in the order of the format."""
     h, w = result.size
+    confidence, score = float(result.confidence[index]), float(result.scores[index])
+    predicted_iou, stability = float(result.predicted_iou[index]), float(result.stability_score[index])
     x0, y0, x1, y1 = (float(value) for value in result.boxes[index])
-    score = float(result.scores[index])
-    scores = (score, float(result.predicted_iou[index]), float(result.stability_score[index]))
-    if not all(map(math.isfinite, (*scores, x0, y0, x1, y1, float(result.confidence[index])))):
+    point = [float(value) for value in result.points[index]]
+    if not all(map(math.isfinite, (confidence, score, predicted_iou, stability, x0, y0, x1, y1, *point))):
         raise ImageError(
             "non-finite",
-            f"mask {index} of {len(result)}",
+            f"mask {index + 1} of {len(result)}",
             expected="finite scores",
             found="NaN or infinity",
             do="report the photo with the bundle's name; a 16-bit model may overflow on it",
@@ -160,13 +166,13 @@ def _annotation(result: Result, index: int) -> dict[str, Any]:
         "segmentation": {"size": [h, w], "counts": result.masks[index]["counts"]},
         "bbox": [_pixels(value) for value in (x0, y0, x1 - x0, y1 - y0)],
         "area": rle_area(result.masks[index]),
-        "predicted_iou": _fraction(scores[1]),
-        "stability_score": _fraction(scores[2]),
-        "point_coords": [[_pixels(float(value)) for value in result.points[index]]],
+        "predicted_iou": _fraction(predicted_iou),
+        "stability_score": _fraction(stability),
+        "point_coords": [[_pixels(value) for value in point]],
         "crop_box": [0, 0, w, h],
         "class": result.names[index],
         "category_id": int(result.class_ids[index]),
-        "confidence": _fraction(float(result.confidence[index])),
+        "confidence": _fraction(confidence),
         "score": _fraction(score),
         "runner_up": [[name, _fraction(float(chance))] for name, chance in result.runner_up[index]],
     }
@@ -180,14 +186,17 @@ def _fraction(value: float) -> float:
     return round(value, 6) + 0.0
 
 
-def _check_annotation(annotation: Any, number: int, size: list[int]) -> None:
+def _check_annotation(annotation: Any, number: int, size: list[int], masks: bool) -> None:
     what = f"annotation {number}"
     _expect_keys(what, annotation, _ANNOTATION_KEYS)
     _expect(f"{what} id", str(number), annotation["id"], annotation["id"] == number)
-    mask = annotation["segmentation"]
-    area = rle_area(mask)  # raises on anything that is not a mask
+    mask, area = annotation["segmentation"], annotation["area"]
+    _expect_keys(f"{what} segmentation", mask, ["size", "counts"])
     _expect(f"{what} segmentation size", f"{size}, the photo's", mask["size"], mask["size"] == size)
-    _expect(f"{what} area", f"{area}, the mask's own", annotation["area"], annotation["area"] == area)
+    _expect(f"{what} segmentation counts", "a string", mask["counts"], isinstance(mask["counts"], str))
+    _expect(f"{what} area", "a whole number from 1", area, _is_int(area) and area >= 1)
+    if masks:
+        _expect(f"{what} area", "the mask's own", area, rle_area(mask) == area)
     for key, length in (("bbox", 4), ("crop_box", 4)):
         _expect(f"{what} {key}", f"{length} numbers", annotation[key], _is_numbers(annotation[key], length))
     points = annotation["point_coords"]
@@ -210,7 +219,8 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not asked: JSON may hold whole numbers that no float can.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _is_numbers(value: object, length: int) -> bool:

@@ -84,7 +84,7 @@ def thumbnail(record: Mapping[str, Any], classes: Sequence[ClassEntry], pixels: 
 
 
 def _scaled_mask(mask: Rle, size: tuple[int, int]) -> Rle:
-    """A mask at another photo size; of one that would vanish, a pixel is left."""
+    """A mask at another photo size: pixels half covered, or of a mask too thin for that the most covered ones."""
     from PIL import Image
 
     window, x0, y0 = mask_window(mask)
@@ -95,9 +95,8 @@ def _scaled_mask(mask: Rle, size: tuple[int, int]) -> Rle:
     right = max(left + 1, round((x0 + window.shape[1]) * across))
     bottom = max(top + 1, round((y0 + window.shape[0]) * down))
     grey = Image.fromarray(window).convert("L").resize((right - left, bottom - top), Image.Resampling.BOX)
-    crop = np.array(grey) >= 128
-    if not crop.any():
-        crop[...] = True
+    covered = np.array(grey)
+    crop = covered >= min(128, covered.max())
     return rle_encode_crop(crop, left, top, size)
 
 

@@ -171,8 +171,8 @@ def _annotate(
 ) -> None:
     """The loop. However it ends, ``failures.jsonl`` holds what failed up to there."""
     trouble: BaseException | None = None
-    progress.start(total)
     with out.open_stream(FAILURES) as failures:
+        progress.start(total)
         try:
             with read_ahead(read_photos(photos, out, scale16=options.scale16)) as steps:
                 for step in steps:

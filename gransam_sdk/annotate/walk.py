@@ -21,7 +21,7 @@ from ..runtime.photo_file import read_bytes
 from .folder import Item, Skip, look, looks_like_photo, real_path, walk_folder
 from .keys import path_key, record_name
 
-__all__ = ["Item", "Skip", "find_photos", "read_bytes", "record_name"]
+__all__ = ["STDIN", "Item", "Skip", "find_photos", "read_bytes", "record_name"]
 
 LIST_SUFFIX = ".txt"
 STDIN = "-"

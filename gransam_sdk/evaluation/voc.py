@@ -60,7 +60,7 @@ def evaluate_voc(
     described = _read_run(run)
     floor = float(described["settings"]["record_floor"])
     classes = _with_conf(class_entries(described["classes"]), conf, floor)
-    values = _voc_values(classes)
+    values = _voc_values(described["classes"])
     ids = _listed_ids(gt)
     wanted = set(ids)
     confusions: dict[str, Int] = {}
@@ -83,9 +83,10 @@ def _read_run(run: Path) -> dict[str, Any]:
     """The run's own account of its classes and settings."""
     try:
         described = json.loads((run / "run.json").read_bytes())
-        if isinstance(described["classes"], list) and float(described["settings"]["record_floor"]):
+        if all(isinstance(row["members"], list) for row in described["classes"]):
+            float(described["settings"]["record_floor"])
             return dict(described)
-        found = "a run.json of another kind"
+        found = "classes without members"
     except (OSError, ValueError, TypeError, KeyError) as error:
         found = repr(error)
     raise InputError(
@@ -122,18 +123,20 @@ def _with_conf(
     return tuple(changed)
 
 
-def _voc_values(classes: Sequence[ClassEntry]) -> dict[int, int]:
-    """VOC's pixel value by ``category_id``."""
-    names = {entry.id: OTHER_NAMES.get(entry.name.lower(), entry.name.lower()) for entry in classes}
-    strange = [entry.name for entry in classes if names[entry.id] not in VOC_CLASSES[1:]]
+def _voc_values(rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """VOC's pixel value by ``category_id``; a label stands for the one class that is its member, whatever its name."""
+    members = {row["id"]: [OTHER_NAMES.get(name.lower(), name.lower()) for name in row["members"]] for row in rows}
+    strange = [
+        row["name"] for row in rows if len(members[row["id"]]) != 1 or members[row["id"]][0] not in VOC_CLASSES[1:]
+    ]
     if strange:
         raise InputError(
             "labels of the run",
-            expected="VOC's 20 classes, or some of them",
-            found=", ".join(strange[:10]),
-            do="a group of classes has no VOC ground truth: annotate once more without groups (-c)",
+            expected="VOC's 20 classes, or some of them, one a label",
+            found=_few(strange),
+            do="a group or another class has no VOC ground truth: annotate into a new folder without it",
         )
-    return {category: VOC_CLASSES.index(name) for category, name in names.items()}
+    return {category: VOC_CLASSES.index(names[0]) for category, names in members.items()}
 
 
 def _listed_ids(gt: Path) -> list[str]:

@@ -38,6 +38,17 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """Pixels from which a photo is refused before it is decoded."""
 
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""EXIF orientation: the transposition (counter-clockwise) that undoes it."""
+
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | AnyArray"
 """What the API takes for a photo: a path, encoded bytes, a PIL image, or (h,w,3) uint8 RGB."""
 
@@ -88,7 +99,7 @@ def decode_photo(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, s
     except Exception as error:  # Pillow answers hostile bytes with a dozen kinds of exceptions
         raise _broken(data, kind, what, error) from error
     orientation = exif_orientation(image.info.get("exif") or b"")
-    pixels = _upright(_rgb(image, what, scale16), orientation)
+    pixels = np.ascontiguousarray(_rgb(_upright(image, orientation), what, scale16))
     pixels.setflags(write=False)
     return Photo(pixels=pixels, orientation=orientation, format=kind)
 
@@ -191,12 +202,13 @@ def _rgb(image: Image.Image, what: str, scale16: bool = False) -> Pixels:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undoes an EXIF orientation: 2-4 mirror or turn in place, 5-8 swap the sides first."""
-    turned = pixels.transpose(1, 0, 2) if orientation >= 5 else pixels
-    down = -1 if orientation in (3, 4, 7, 8) else 1
-    right = -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(turned[::down, ::right])
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Undoes an EXIF orientation, before the colours are looked at: Pillow turns faster than numpy."""
+    if orientation == 1:
+        return image
+    from PIL import Image
+
+    return image.transpose(Image.Transpose[_TURNS[orientation]])
 
 
 def as_pixels(source: ImageSource) -> Pixels:

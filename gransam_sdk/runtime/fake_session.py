@@ -79,11 +79,9 @@ class FakeSession:
 
     def _head(self, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         color = feeds["tokens"][:, 0, :3]
-        k = len(self._bundle.classes)
-        # Class i is the i-th of k directions around the grey axis of colour space.
-        angle = 2.0 * np.pi * np.arange(k) / k
-        directions = np.stack([np.cos(angle), np.sin(angle), np.sin(2.0 * angle)])
-        return {"logits": (4.0 * color @ directions).astype(np.float32)}
+        named = (np.array([info.color for info in self._bundle.classes], dtype=np.float32) - 127.5) / 127.5
+        distance = np.square(color[:, None] - named[None]).sum(axis=-1)  # (g,k)
+        return {"logits": (-4.0 * distance).astype(np.float32)}
 
 
 def _widen(color: Float, width: int) -> Float:

@@ -14,7 +14,7 @@ from gransam_sdk.annotate.exporters import ClassEntry
 CLASSES = (
     ClassEntry(id=1, name="cat", color=(64, 0, 0), threshold=0.4),
     ClassEntry(id=2, name="dog", color=(64, 0, 128), threshold=0.5),
-    ClassEntry(id=3, name='"häst" <b>&', color=(192, 0, 128), threshold=0.3),
+    ClassEntry(id=3, name='"häst" <x-class>&', color=(192, 0, 128), threshold=0.3),
 )
 
 
@@ -66,7 +66,7 @@ def random_records(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 class Passes:
-    """Hands records out one at a time and counts the passes over them and how many were alive at once."""
+    """Hands records out and counts the passes over them."""
 
     def __init__(self, make: Callable[[], Iterator[dict[str, Any]]]) -> None:
         self.make = make

@@ -27,7 +27,7 @@ class KillTrial:
     Attributes:
         total: Records of an unbroken run.
         partial: Records that were there after each kill that counts: one at least, but not all.
-        late: Kills that came before the first record or after the last.
+        late: Kills that came after the last record.
         same: Whether each resumed run left the same records, failures and exports, byte for byte.
     """
 
@@ -44,40 +44,38 @@ def try_kills(
     rng = random.Random(seed)
     job = {"bundle": bundle} if bundle else {"seconds": 0.004}
     begun = time.monotonic()
-    whole = server.start(photos, work / "whole", **job)
-    _await_record(work / "whole")
-    first = time.monotonic() - begun
-    if server.wait(whole) not in (0, 3):
+    if server.wait(server.start(photos, work / "whole", **job)) not in (0, 3):
         raise RuntimeError("the unbroken run failed")
-    length = time.monotonic() - begun - first
-    trial = KillTrial(total=len(record_names(work / "whole")))
     expected = tree(work / "whole")
-    while len(trial.partial) < kills and trial.late < 3 * kills:
+    trial = KillTrial(total=len(record_names(work / "whole")))
+    one_photo = (time.monotonic() - begun) / trial.total
+    while len(trial.partial) < kills and trial.late < 2 * kills:
         out = work / f"run-{len(trial.same)}"
-        again = True
-        while again:  # some runs are killed several times
+        there = 0
+        while there < trial.total - 1:  # some runs are killed several times
             pid = server.start(photos, out, **job)
-            _await_record(out)
-            time.sleep(rng.uniform(0, length))
+            _await_records(out, rng.randint(there + 1, trial.total - 1))
+            time.sleep(rng.uniform(0, one_photo))
             os.kill(pid, signal.SIGKILL)
             ended = server.wait(pid)
-            count = len(record_names(out))
-            if ended == -signal.SIGKILL and 0 < count < trial.total:
-                trial.partial.append(count)
+            there = len(record_names(out))
+            if ended == -signal.SIGKILL and 0 < there < trial.total:
+                trial.partial.append(there)
             else:
                 trial.late += 1
-            again = len(trial.partial) < kills and rng.random() < 0.3
+            if len(trial.partial) == kills or rng.random() < 0.6:
+                break
         if server.wait(server.start(photos, out, **job)) not in (0, 3):
             raise RuntimeError("a resumed run failed")
         trial.same.append(tree(out) == expected)
     return trial
 
 
-def _await_record(out: Path) -> None:
+def _await_records(out: Path, count: int) -> None:
     deadline = time.monotonic() + 60
-    while not any((out / "records").rglob("*.json")):
+    while len(record_names(out)) < count:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no record in {out}")
+            raise TimeoutError(f"fewer than {count} records in {out}")
         time.sleep(0.001)
 
 
@@ -94,7 +92,7 @@ def main() -> None:
             server, options.photos, Path(work), kills=options.kills, seed=options.seed, bundle=options.bundle
         )
     print(f"{len(trial.partial)} kills, records at each of {trial.total}: {trial.partial}")
-    print(f"{trial.late} more kills came too early or too late")
+    print(f"{trial.late} more kills came too late to count")
     print(f"{sum(trial.same)} of {len(trial.same)} resumed runs byte-identical to the unbroken one")
     raise SystemExit(0 if all(trial.same) and len(trial.partial) >= options.kills else 1)
 

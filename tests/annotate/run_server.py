@@ -13,11 +13,12 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from stand_in import StandIn, annotate
+from stand_in import StandIn, annotate, make_photos
 
 from gransam_sdk.annotate import disk
 from gransam_sdk.annotate.run import annotate_folder
@@ -137,6 +138,8 @@ def _fork(job: dict[str, Any]) -> int:
 
 def serve() -> None:
     """Answers until the line is closed."""
+    with tempfile.TemporaryDirectory() as warm:  # so that what is imported on first use is not imported in every child
+        annotate(make_photos(Path(warm, "photos"), 1, bad={}), Path(warm, "run"))
     while line := sys.stdin.readline():
         question = json.loads(line)
         if "wait" in question:

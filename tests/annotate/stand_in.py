@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -129,3 +131,31 @@ def tree(run: Path) -> dict[str, str]:
 def record_names(run: Path) -> list[str]:
     """Relative paths of the records in a run folder, sorted."""
     return sorted(str(path.relative_to(run / "records")) for path in (run / "records").rglob("*.json"))
+
+
+def run_json(out: Path) -> dict[str, Any]:
+    """The contents of a run's ``run.json``."""
+    return json.loads((out / "run.json").read_text())
+
+
+def failures(out: Path) -> list[dict[str, str]]:
+    """The lines of a run's ``failures.jsonl``."""
+    return [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+
+
+class Log:
+    """A progress that remembers."""
+
+    def __init__(self) -> None:
+        self.total: int | None = -1
+        self.seen: list[tuple[str, str]] = []
+        self.finished = 0
+
+    def start(self, total: int | None) -> None:
+        self.total = total
+
+    def advance(self, key: str, status: str) -> None:
+        self.seen.append((key, status))
+
+    def finish(self) -> None:
+        self.finished += 1

@@ -57,7 +57,7 @@ def test_a_kill_before_and_after_every_file_operation(server: RunServer, tmp_pat
         assert tree(out) == expected, f"after a kill at operation {kill_at}"
         assert not temporary(out)
     assert ended == 3
-    assert kill_at > 60
+    assert kill_at > 100
     assert swept > 10, "no kill hit a file that was being written"
 
 
@@ -77,14 +77,15 @@ def test_a_polite_signal_saves_the_state(server: RunServer, tmp_path: Path, numb
         os.kill(pid, number)
         ended = server.wait(pid)
         assert ended in (code, 3)
-        if ended == code:
+        run = json.loads((out / "run.json").read_text())
+        if run["status"] != "finished":
             interrupted += 1
-            run = json.loads((out / "run.json").read_text())
-            assert run["status"] == "interrupted"
-            assert run["counts"]["new"] == len(record_names(out))
+            assert (ended, run["status"]) == (code, "interrupted")
+            # the signal may fall between a photo's record or failure and its count
             lines = (out / "failures.jsonl").read_text().splitlines()
-            assert len(lines) == run["counts"]["failed"]
-            assert not temporary(out)
+            assert run["counts"]["new"] <= len(record_names(out)) <= run["counts"]["new"] + 1
+            assert run["counts"]["failed"] <= len(lines) <= run["counts"]["failed"] + 1
         annotate(photos, out)
         assert tree(out) == expected
+        assert not temporary(out)
     assert interrupted >= 5

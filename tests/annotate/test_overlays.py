@@ -63,7 +63,7 @@ def test_names_stay_inside_the_photo(corner: tuple[int, int]) -> None:
     painted = np.array(draw_masks(GREY, [rle_encode(mask)], ["aeroplane"], {"aeroplane": (128, 0, 0)}, [0.93]))
     plate = (painted == (128, 0, 0)).all(axis=2)
     rows, columns = np.nonzero(plate)
-    assert (np.ptp(rows), np.ptp(columns)) > (12, 60), "the whole plate is there"
+    assert np.ptp(rows) > 12 and np.ptp(columns) > 60, "the whole plate is there"
     assert (painted == 255).all(axis=2).sum() > 100, "white ink on dark red"
 
 
@@ -169,6 +169,17 @@ def test_overlays_of_a_real_photo(sample_photos: dict[str, Path]) -> None:
     outside = ~rectangle(slice(70, 250), slice(120, 330), size)  # 30 rows for the name
     assert np.abs(painted - photo)[outside].mean() < 3, "what is below its threshold is not painted"
     np.testing.assert_allclose(painted[175, 225], 0.6 * photo[175, 225] + 0.4 * np.array([64, 0, 0]), atol=8)
+
+
+def test_higher_scores_lie_on_top_and_of_equal_ones_the_smaller_mask() -> None:
+    wide, narrow = rectangle(slice(40, 190), slice(10, 290)), rectangle(slice(60, 170), slice(30, 270))
+    for scores in ((0.5, 0.6), (0.5, 0.5)):
+        for found in ((wide, 1, scores[0]), (narrow, 2, scores[1])), ((narrow, 2, scores[1]), (wide, 1, scores[0])):
+            made = record("a.jpg", (200, 300), [annotation(m, c, 0.9, s) for m, c, s in found])
+            painted = np.array(overlay(made, CLASSES, GREY))
+            assert painted[169, 50].tolist() == [255, 255, 255], "the rim of the mask on top is whole"
+    made = record("a.jpg", (200, 300), [annotation(wide, 1, 0.9, 0.7), annotation(narrow, 2, 0.9, 0.6)])
+    assert np.array(overlay(made, CLASSES, GREY))[169, 50].tolist() != [255, 255, 255]
 
 
 def test_a_photo_of_another_size_is_refused() -> None:

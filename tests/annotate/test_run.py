@@ -6,22 +6,19 @@ import hashlib
 import json
 import signal
 import threading
-from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from stand_in import STAGES, StandIn, annotate, make_photos, record_names, tree
+from stand_in import STAGES, Log, StandIn, annotate, failures, make_photos, record_names, run_json, tree
 
-from gransam_sdk.annotate.outputs import OutputFolder
-from gransam_sdk.annotate.photo_source import PhotoIndex, PhotoSource
-from gransam_sdk.annotate.pipeline import AHEAD, read_ahead
-from gransam_sdk.annotate.plan import plan_photos, plan_run
 from gransam_sdk.annotate.publish import Products
-from gransam_sdk.annotate.run import RunOptions, annotate_folder, run_photos, with_record_floor
-from gransam_sdk.errors import DeviceError, ImageError, InputError, OutputError, TooManyFailures
+from gransam_sdk.annotate.run import annotate_folder, with_record_floor
+from gransam_sdk.classes import select_classes
+from gransam_sdk.errors import DeviceError, ImageError, InputError, TooManyFailures
+from gransam_sdk.runtime.fake_bundle import fake_bundle
+from gransam_sdk.runtime.fake_session import fake_model
+from gransam_sdk.runtime.segmenter import Segmenter
 from gransam_sdk.types import Settings
 
 BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
@@ -35,32 +32,6 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "run"
-
-
-def run_json(out: Path) -> dict:
-    return json.loads((out / "run.json").read_text())
-
-
-def failures(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
-
-
-class Log:
-    """A progress that remembers."""
-
-    def __init__(self) -> None:
-        self.total: int | None = -1
-        self.seen: list[tuple[str, str]] = []
-        self.finished = 0
-
-    def start(self, total: int | None) -> None:
-        self.total = total
-
-    def advance(self, key: str, status: str) -> None:
-        self.seen.append((key, status))
-
-    def finish(self) -> None:
-        self.finished += 1
 
 
 def test_every_photo_gets_a_record_or_a_failure(photos: Path, out: Path) -> None:
@@ -108,99 +79,6 @@ def test_no_failures_exit_0_and_an_empty_list(tmp_path: Path, out: Path) -> None
     report = annotate(make_photos(tmp_path / "good", 2, bad={}), out)
     assert report.exit_code == 0
     assert (out / "failures.jsonl").read_bytes() == b""
-
-
-def test_a_second_run_annotates_nothing_and_changes_nothing(photos: Path, out: Path) -> None:
-    annotate(photos, out)
-    before = tree(out)
-    segmenter = StandIn()
-    report = annotate(photos, out, segmenter=segmenter)
-    assert segmenter.seen == 0
-    assert (report.new, report.done, report.failed) == (0, 9, 3)
-    assert report.photos_per_second is None
-    assert tree(out) == before
-
-
-def test_limit_counts_photos_in_walk_order_done_ones_included(photos: Path, out: Path, tmp_path: Path) -> None:
-    annotate(photos, out, limit=4)
-    assert len(record_names(out)) == 4
-    report = annotate(photos, out, limit=6)
-    assert (report.done, report.new + report.failed) == (4, 2)
-    annotate(photos, out)
-    annotate(photos, tmp_path / "whole")
-    assert tree(out) == tree(tmp_path / "whole")
-
-
-def test_a_changed_photo_is_redone(photos: Path, out: Path) -> None:
-    annotate(photos, out)
-    old = (out / "records/a/001.png.json").read_bytes()
-    Image.fromarray(np.full((20, 30, 3), 9, dtype=np.uint8)).save(photos / "a/001.png")
-    log = Log()
-    report = annotate(photos, out, progress=log)
-    assert (report.redone, report.done, report.new) == (1, 8, 0)
-    assert ("a/001.png", "redone") in log.seen
-    assert (out / "records/a/001.png.json").read_bytes() != old
-
-
-def test_touching_a_photo_changes_nothing(photos: Path, out: Path) -> None:
-    annotate(photos, out)
-    for path in photos.rglob("*.png"):
-        path.touch()
-    assert annotate(photos, out).done == 9
-
-
-def test_a_photo_that_goes_bad_loses_its_record_and_one_that_heals_gets_one(photos: Path, out: Path) -> None:
-    annotate(photos, out)
-    whole = tree(out)
-    good = (photos / "a/001.png").read_bytes()
-    (photos / "a/001.png").write_bytes(good[:100])
-    report = annotate(photos, out)
-    assert (report.failed, report.done) == (4, 8)
-    assert "a/001.png.json" not in record_names(out)
-    assert failures(out)[0]["key"] == "a/001.png"
-    (photos / "a/001.png").write_bytes(good)
-    assert annotate(photos, out).new == 1
-    assert tree(out) == whole
-
-
-def test_the_record_of_a_photo_that_vanished_stays(photos: Path, out: Path) -> None:
-    annotate(photos, out)
-    (photos / "a/001.png").unlink()
-    assert annotate(photos, out).photos == 11
-    assert "a/001.png.json" in record_names(out)
-
-
-def test_an_output_folder_inside_the_input_is_never_read(photos: Path) -> None:
-    out = photos / "run"
-    everything = Products(formats=("coco", "voc"), overlays=True, report=False)
-    annotate(photos, out, products=everything)
-    assert any((out / "overlays").rglob("*.jpg"))
-    before = tree(out)
-    assert annotate(photos, out, products=everything).photos == 12
-    assert tree(out) == before
-
-
-def test_other_settings_are_refused_and_named(photos: Path, out: Path) -> None:
-    annotate(photos, out, limit=2)
-    before = tree(out)
-    with pytest.raises(OutputError, match=r"nms\.iou: 0\.5 → 0\.6") as caught:
-        annotate(photos, out, segmenter=StandIn(nms_iou=0.6))
-    assert caught.value.exit_code == 6
-    assert "bundle" not in caught.value.found
-    assert "-o" in caught.value.do
-    assert tree(out) == before
-    assert run_json(out)["status"] == "finished"
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"[]", b'{"schema": 2, "fingerprint": {}}', b'{"schema": 1}', b"\xff", b"[" * 9999]
-)
-def test_a_run_json_that_is_not_ours_is_refused(photos: Path, out: Path, text: bytes) -> None:
-    out.mkdir()
-    (out / "run.json").write_bytes(text)
-    with pytest.raises(OutputError, match=r"run\.json"):
-        annotate(photos, out)
-    assert (out / "run.json").read_bytes() == text
 
 
 def test_max_failures_stops_with_everything_saved(photos: Path, out: Path, tmp_path: Path) -> None:
@@ -304,89 +182,11 @@ def test_masks_below_the_threshold_are_asked_for_unless_told_otherwise() -> None
     assert with_record_floor(Settings(record_floor=0.9)).record_floor == 0.9
 
 
-def test_a_list_on_stdin_is_walked_for_the_run_and_again_for_the_overlays(
-    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(photos)
-    listing = photos.parent / "list"
-    listing.write_text("000.png\na/001.png\n")
-    with listing.open("rb") as stdin:
-        source = PhotoSource("-", exclude=out, stdin=stdin)
-    assert source.count() == 2 == source.count()
-    with closing(source), OutputFolder.open(out) as folder:
-        options = RunOptions(products=Products(formats=(), overlays=True, report=False))
-        run_photos(StandIn(), source, folder, options)
-    assert record_names(out) == ["000.png.json", "a/001.png.json"]
-    assert len(list((out / "overlays").rglob("*.jpg"))) == 2
-
-
-def test_a_photo_is_shown_only_while_it_is_the_one_that_was_recorded(photos: Path, out: Path) -> None:
-    annotate(photos, out)
-    (photos / "000.png").write_bytes((photos / "004.png").read_bytes())
-    with OutputFolder.open(out) as folder:
-        index = PhotoIndex(PhotoSource(photos, exclude=out), folder, scale16=False)
-        assert index("000.png") is None
-        assert index("z-cut.png") is None
-        assert index("nowhere.png") is None
-        with Image.open(photos / "a/001.png") as picture:
-            assert np.array_equal(index("a/001.png"), np.asarray(picture))
-        index.close()
-
-
 def test_the_report_is_written_with_what_happened(photos: Path, out: Path) -> None:
     annotate(photos, out, products=Products(formats=(), report=True))
     page = (out / "report.html").read_text()
     assert "a/bad/page.jpg" in page
     assert not (out / "exports").exists()
-
-
-def test_decoding_stays_a_bounded_number_of_photos_ahead() -> None:
-    made = []
-    taken = 0
-    gate = threading.Semaphore(0)
-
-    def source():
-        for number in range(20):
-            made.append(number)
-            yield number
-            gate.release()
-
-    with read_ahead(source()) as numbers:
-        for _ in numbers:
-            taken += 1
-            if taken < 18:
-                gate.acquire()
-            # the one in hand, and those that may wait
-            assert len(made) <= taken + AHEAD
-    assert made == list(range(20))
-    assert taken == 20
-
-
-def test_an_error_in_the_reader_arrives_after_the_items_before_it() -> None:
-    def source():
-        yield 1
-        raise LookupError("while reading")
-
-    seen = []
-    with pytest.raises(LookupError, match="while reading"), read_ahead(source()) as numbers:
-        seen.extend(numbers)
-    assert seen == [] or seen == [1]
-    assert not [thread for thread in threading.enumerate() if thread.name == "gransam-reader"]
-
-
-def test_leaving_early_stops_the_reader() -> None:
-    closed = threading.Event()
-
-    def source():
-        try:
-            yield from range(10**9)
-        finally:
-            closed.set()
-
-    with read_ahead(source()) as numbers:
-        assert next(numbers) == 0
-    assert closed.wait(2)
-    assert not [thread for thread in threading.enumerate() if thread.name == "gransam-reader"]
 
 
 def test_no_signal_handler_is_installed(photos: Path, out: Path) -> None:
@@ -395,30 +195,25 @@ def test_no_signal_handler_is_installed(photos: Path, out: Path) -> None:
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def test_a_plan_counts_and_writes_nothing(photos: Path, out: Path) -> None:
-    source = PhotoSource(photos, exclude=out)
-    plan = plan_photos(StandIn(), source, out)
-    assert (plan.photos, plan.done, plan.unreadable) == (12, 0, 2)  # the cut PNG shows only when decoded
-    sizes = {str(path.relative_to(photos)): path.stat().st_size for path in photos.rglob("*.*")}
-    assert plan.bytes == sum(size for name, size in sizes.items() if name not in BAD[:2])
-    assert [entry["name"] for entry in plan.run["classes"]] == ["cat", "dog", "hävet"]
-    assert not out.exists()
-    annotate(photos, out, limit=5)
-    recorded = len(record_names(out))
-    (out / "records" / record_names(out)[0]).write_bytes(b"torn")
-    before = Counter(path.stat().st_mtime_ns for path in out.rglob("*"))
-    assert plan_photos(StandIn(), source, out).done == recorded - 1
-    assert Counter(path.stat().st_mtime_ns for path in out.rglob("*")) == before
-    with pytest.raises(OutputError, match="nms"):
-        plan_photos(StandIn(nms_iou=0.7), source, out)
+def test_the_real_segmenter_records_what_it_finds_in_a_real_photo(
+    sample_photos: dict[str, Path], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
 
+    def load(bundle: str, *, settings: Settings, **_: object) -> Segmenter:
+        asked.append(settings)
+        opened = fake_bundle()
+        return Segmenter(fake_model(opened), select_classes(opened.classes), settings)
 
-def test_a_plan_fails_where_the_run_would(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        plan_run(tmp_path / "nowhere", tmp_path / "run")
-    with pytest.raises(InputError):
-        plan_run(photos, tmp_path / "run", to=["yolov99"])
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken/letter.txt").write_text("dear")
-    with pytest.raises(OutputError):
-        plan_run(photos, tmp_path / "taken", bundle=tmp_path / "no-such-bundle")
+    monkeypatch.setattr("gransam_sdk.annotate.run.load", load)
+    photo = sample_photos["coffee.png"]
+    report = annotate_folder(photo, out, to=("coco", "voc"), overlays=True)
+    result = load("", settings=Settings(record_floor=0.3))(photo)[0]
+    record = json.loads((out / "records/coffee.png.json").read_text())
+    codes = [annotation["segmentation"]["counts"] for annotation in record["annotations"]]
+    assert asked[0] == Settings(record_floor=0.3)
+    assert sorted(codes) == sorted(mask["counts"] for mask in result.masks)
+    assert report.masks == len(codes) > 0
+    assert {path.name for path in out.iterdir()} == {
+        *("records", "exports", "overlays", "run.json", "report.html", "failures.jsonl", ".lock")
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import fake_gransam
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -23,6 +25,7 @@ from gransam_sdk.cli import main
 from gransam_sdk.commands.annotate import annotate, choose_classes
 from gransam_sdk.commands.conf import parse_conf
 from gransam_sdk.errors import InputError
+from gransam_sdk.runtime.fake_bundle import fake_bundle
 from gransam_sdk.types import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,6 +46,18 @@ def gransam(
         timeout=120,
         check=False,
     )
+
+
+def gransam_inside(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    """``gransam`` in this process, where it can be patched: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["gransam", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped, signals_restored():
+        main()
+    printed = capsys.readouterr()
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code, printed.out, printed.err
 
 
 @contextlib.contextmanager
@@ -157,14 +172,34 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
         arguments = [
             argument.replace(name, place) if not argument.startswith("-") else argument for argument in arguments
         ]
-    monkeypatch.setattr(sys, "argv", ["gransam", "annotate", *arguments])
     monkeypatch.setattr("gransam_sdk.annotate.run.load", fake_gransam.load)
-    with pytest.raises(SystemExit) as stopped, signals_restored():
-        main()
-    printed = capsys.readouterr()
-    assert (stopped.value.code, printed.out) == (code, ""), printed.err
-    assert said in printed.err or places.get(said, "?") in printed.err
-    assert "Traceback" not in printed.err
+    found, answered, narrated = gransam_inside(monkeypatch, capsys, "annotate", *arguments)
+    assert (found, answered) == (code, ""), narrated
+    assert said in narrated or places.get(said, "?") in narrated
+    assert "Traceback" not in narrated
+    assert not (run / "records").exists()
+
+
+def test_a_bundle_without_a_head_is_5_and_names_the_way_on(
+    photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = fake_bundle()
+    graphs = {name: graph for name, graph in whole.graphs.items() if name != "head"}
+    headless = dataclasses.replace(whole, graphs=graphs, classes=())
+    monkeypatch.setattr("gransam_sdk.runtime.load.open_bundle", lambda _: headless)
+    code, _, narrated = gransam_inside(monkeypatch, capsys, "annotate", photos, "-o", run)
+    assert code == 5
+    assert "gransam train" in narrated
+    assert "--base" in narrated
+
+
+def test_a_device_that_is_not_there_is_5(photos: Path, run: Path) -> None:
+    """C5: with a CPU wheel, cuda is an error and never the CPU in silence."""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    done = gransam("annotate", photos, "-o", run, "--device", "cuda", fake=False)
+    assert done.returncode == 5
+    assert "cuda" in done.stderr.lower()
     assert not (run / "records").exists()
 
 

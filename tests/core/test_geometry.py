@@ -144,10 +144,11 @@ def test_nothing_positive_is_an_empty_crop(resize: Any) -> None:
         assert crop.shape == (0, 0) and crop.dtype == np.bool_ and (x0, y0) == (0, 0)
 
 
-def test_a_cell_between_the_pixels_of_a_small_photo_is_an_empty_crop() -> None:
-    """A 2 x 2 photo reads cells 15, 16, 47 and 48 of 64 only."""
+@pytest.mark.parametrize(("cell", "value"), [(30, 50.0), (15, 0.1)])
+def test_a_cell_too_small_for_the_photo_is_an_empty_crop(cell: int, value: float) -> None:
+    """A 2 x 2 photo reads the means of cells 15, 16 and of 47, 48 of 64: cell 30 is not read, cell 15 outweighed."""
     logits = np.full((64, 64), -5.0, dtype=np.float32)
-    logits[30, 30] = 50.0
+    logits[cell, cell] = value
     crop, x0, y0 = full_size_mask(logits, Frame.fit(size=(2, 2), side=256, resize="stretch"))
     assert crop.shape == (0, 0) and (x0, y0) == (0, 0)
 

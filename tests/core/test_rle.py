@@ -83,7 +83,7 @@ def check_all(mask: np.ndarray) -> None:
 
 
 @given(mask=masks)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_random_masks_equal_pycocotools(mask: np.ndarray) -> None:
     check_all(mask)
 
@@ -115,7 +115,7 @@ def test_long_runs_take_many_characters() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_crop_is_the_mask_that_is_false_around_it(data: st.DataObject) -> None:
     crop = data.draw(masks)
     sides = st.integers(0, 3)
@@ -268,13 +268,13 @@ printable = st.text(alphabet=[chr(code) for code in range(48, 112)], max_size=30
     counts=st.one_of(printable, st.text(max_size=12)),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
 )
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_fuzzed_counts_give_the_right_mask_or_an_input_error(counts: str, size: tuple[int, int]) -> None:
     check_foreign(counts, size)
 
 
 @given(data=st.data(), mask=masks)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_mutated_counts_give_the_right_mask_or_an_input_error(data: st.DataObject, mask: np.ndarray) -> None:
     counts = list(rle_encode(mask)["counts"])
     for _ in range(data.draw(st.integers(1, 3))):

@@ -1,6 +1,6 @@
 """Small bundles, good and broken, made at test time: nothing here is a file that somebody has to trust.
 
-The good bundle is a tiny segmenter whose arithmetic is written twice, as ONNX graphs and in numpy (``expected_canary``).
+The good bundle is a tiny segmenter whose arithmetic is written twice: as ONNX graphs, and in numpy for its canary.
 Sizes: s = 16, e = 2, l = 4, d = 8, f = 5, k = 3.
 """
 
@@ -50,7 +50,9 @@ class Parts:
         """Enters every hash and size, as somebody who makes a hostile bundle would."""
         for name, data in self.graphs.items():
             self.manifest["graphs"][name].update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-        entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in self.files.items()}
+        entries = {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in self.files.items()
+        }
         self.manifest["files"] = entries
 
     def edit(self, graph: str, change: Callable[[onnx.ModelProto], object]) -> None:

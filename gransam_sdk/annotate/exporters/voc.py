@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,12 @@ def _palette_png(labels: Pixels, palette: list[int]) -> bytes:
 
 
 def _label_map(classes: Sequence[ClassEntry]) -> bytes:
-    """``name:r,g,b::`` a line in the order of pixel values, background first: the form that CVAT and Datumaro read."""
+    """``name:r,g,b::`` a line in the order of pixel values, background first: the form that CVAT and Datumaro read.
+
+    A colon or a line break in a name would end the field, so an underscore stands for it.
+    """
     rows = [("background", (0, 0, 0)), *((c.name, c.color) for c in sorted(classes, key=lambda c: c.id))]
-    lines = [f"{name}:{color[0]},{color[1]},{color[2]}::" for name, color in rows]
-    return "\n".join(["# label:color_rgb:parts:actions", *lines, ""]).encode()
+    text = "# label:color_rgb:parts:actions\n"
+    for name, (red, green, blue) in rows:
+        text += re.sub("[:\r\n]", "_", name) + f":{red},{green},{blue}::\n"
+    return text.encode()
