@@ -1,20 +1,17 @@
 """What do ``import gransam_sdk`` and ``gransam --help`` cost over a bare Python? Medians over fresh processes.
 
-python benchmarks/import_time.py [--repeats N] [--out FILE]
+python benchmarks/import_time.py [--repeats N]
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from result import write_result
 
 BUDGETS_MS = {"import gransam_sdk": 250, "gransam --help": 150}
 CASES = {
@@ -28,30 +25,25 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=21)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "import_time.json")
-    options = parser.parse_args()
-    times = measure(options.repeats)
+    times = measure(parser.parse_args().repeats)
     bare = statistics.median(times["bare python"])
-    rows = {
-        name: {
-            "median_ms": round(statistics.median(values), 1),
-            "over_bare_ms": round(statistics.median(values) - bare, 1),
-            "worst_ms": round(max(values), 1),
-            "budget_ms": BUDGETS_MS.get(name),
-        }
-        for name, values in times.items()
-    }
-    for name, row in rows.items():
-        budget = f"   budget {row['budget_ms']}" if row["budget_ms"] else ""
-        print(f"{name:<20}{row['median_ms']:>8.1f} ms{row['over_bare_ms']:>8.1f} over bare{budget}")
-    result = {
-        "command": f"python benchmarks/import_time.py --repeats {options.repeats}",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "platform": describe_platform(),
-        "rows": rows,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_result(
+        "import_time",
+        title="Start-up",
+        question="What do `import gransam_sdk` and `gransam --help` cost over a bare Python?",
+        columns=("case", "median ms", "over bare Python ms", "worst ms", "budget ms"),
+        rows=[
+            (
+                name,
+                round(statistics.median(values), 1),
+                round(statistics.median(values) - bare, 1),
+                round(max(values), 1),
+                BUDGETS_MS.get(name),
+            )
+            for name, values in times.items()
+        ],
+        notes=["The budget is for the median over bare Python. The cases take turns, each in a fresh process."],
+    )
 
 
 def measure(repeats: int) -> dict[str, list[float]]:
@@ -64,20 +56,6 @@ def measure(repeats: int) -> dict[str, list[float]]:
             if repeat:
                 times[name].append((time.perf_counter() - start) * 1000)
     return times
-
-
-def describe_platform() -> dict[str, object]:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
-    return {
-        "cpu": cpu,
-        "cpu_threads": len(os.sched_getaffinity(0)),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
 
 
 if __name__ == "__main__":

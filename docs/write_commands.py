@@ -19,7 +19,7 @@ def table_of(command: Any) -> str:
     rows = ["| | |", "|---|---|"]
     for parameter in command.params:
         if parameter.param_type_name == "argument":
-            name = f"`{parameter.metavar}`"
+            name = f"`{parameter.metavar}{'...' if parameter.nargs == -1 else ''}`"
         else:
             spelled = ", ".join(parameter.opts) + "".join(f" / {option}" for option in parameter.secondary_opts)
             name = f"`{spelled} {parameter.metavar or ''}".rstrip() + "`"

@@ -9,7 +9,7 @@ SAM's size. Two identities do the work, with N = e·e image tokens, t = 7 tokens
   rows, so projections move to the small side: softmax((q Wq_h)(X Wk_h)ᵀ) = softmax((q Wq_h Wk_hᵀ) Xᵀ); the key bias
   adds the same number to a whole row of scores and drops out of the softmax; rows of attention sum to 1, so the value
   bias is added once after mixing: (A X) Wv_h + bv_h. Image-to-token attention is the mirror image; its query bias
-  stays, as a per-column offset.
+  stays, as a per-column offset, and its output bias is shared out over the heads' values, whose weights sum to 1.
 """
 
 from __future__ import annotations
@@ -68,13 +68,14 @@ def decode(
     update = _to_token_hoisted(first.cross_attn_image_to_token, hoisted[2], queries + tokens, queries)
     image = first.norm4(keys + update)  # (g,N,d): from here on image tokens belong to a prompt
 
+    keyed = image + key_pe
     queries = second.attend_self(queries, tokens)
-    queries = second.norm2(queries + _to_image(second.cross_attn_token_to_image, queries + tokens, image, key_pe))
+    queries = second.norm2(queries + _to_image(second.cross_attn_token_to_image, queries + tokens, image, keyed))
     queries = second.norm3(queries + second.mlp(queries))
-    update = _to_token(second.cross_attn_image_to_token, image, key_pe, queries + tokens, queries)
+    update = _to_token(second.cross_attn_image_to_token, keyed, queries + tokens, queries)
     image = second.norm4(image + update)
 
-    attended = _to_image(transformer.final_attn_token_to_image, queries + tokens, image, key_pe)
+    attended = _to_image(transformer.final_attn_token_to_image, queries + tokens, image, image + key_pe)
     return transformer.norm_final_attn(queries + attended), image
 
 
@@ -103,13 +104,12 @@ def _to_image_hoisted(attention: Attention, q: Tensor, keys: Tensor, values: Ten
     return _merge(attention, mixed.unflatten(1, (-1, tokens)).transpose(0, 1))
 
 
-def _to_image(attention: Attention, q: Tensor, image: Tensor, key_pe: Tensor) -> Tensor:
-    """Tokens (g,t,d) attend to image tokens (g,N,d) without ever projecting these."""
+def _to_image(attention: Attention, q: Tensor, image: Tensor, keyed: Tensor) -> Tensor:
+    """Tokens (g,t,d) attend to image tokens, plain and with positions (g,N,d), without ever projecting these."""
     heads, tokens = attention.heads, q.shape[1]
     queries = _scaled(attention, attention.q_proj, q) @ _by_head(attention, attention.k_proj.weight)
     rows = queries.flatten(1, 2)  # (g,heads·t,d)
-    scores = rows @ image.transpose(1, 2) + rows @ key_pe.transpose(0, 1)
-    mixed = (scores.softmax(-1) @ image).unflatten(1, (heads, tokens))
+    mixed = ((rows @ keyed.transpose(1, 2)).softmax(-1) @ image).unflatten(1, (heads, tokens))
     values = mixed @ _by_head(attention, attention.v_proj.weight).transpose(1, 2)
     return _merge(attention, values + attention.v_proj.bias.unflatten(0, (heads, 1, -1)))
 
@@ -118,7 +118,7 @@ def _weighted_values(attention: Attention, weights: Tensor, v: Tensor) -> Tensor
     """Attention weights (g,N,heads·t) over tokens (g,t,d) to image updates (g,N,d), output projection absorbed."""
     values = attention.split(attention.v_proj(v))  # (g,heads,t,w)
     out = attention.out_proj.weight.transpose(0, 1).unflatten(0, (attention.heads, attention.head_width))
-    return weights @ (values @ out).flatten(1, 2) + attention.out_proj.bias
+    return weights @ (values @ out + attention.out_proj.bias / attention.heads).flatten(1, 2)
 
 
 def _softmax_by_head(scores: Tensor, heads: int, tokens: int) -> Tensor:
@@ -134,11 +134,10 @@ def _to_token_hoisted(attention: Attention, queries: Tensor, k: Tensor, v: Tenso
     return _weighted_values(attention, weights, v)
 
 
-def _to_token(attention: Attention, image: Tensor, key_pe: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Image tokens (g,N,d) attend to tokens (g,t,d) without ever being projected."""
+def _to_token(attention: Attention, keyed: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Image tokens with positions (g,N,d) attend to tokens (g,t,d) without ever being projected."""
     heads, tokens = attention.heads, k.shape[1]
     keys = _scaled(attention, attention.k_proj, k)  # (g,heads,t,w)
     columns = (keys @ _by_head(attention, attention.q_proj.weight)).flatten(1, 2).transpose(1, 2)  # (g,d,heads·t)
     offset = (keys @ attention.q_proj.bias.unflatten(0, (heads, -1, 1))).flatten(1).unsqueeze(1)  # (g,1,heads·t)
-    scores = image @ columns + key_pe @ columns + offset
-    return _weighted_values(attention, _softmax_by_head(scores, heads, tokens), v)
+    return _weighted_values(attention, _softmax_by_head(keyed @ columns + offset, heads, tokens), v)

@@ -100,11 +100,12 @@ class ClassSet:
         k = len(self.names)
         if probabilities.shape[1:] != (k,):
             raise InputError("class probabilities", expected=f"(n,{k})", found=f"shape {probabilities.shape}")
-        columns = [label.members for label in self.labels] + [(column,) for column in self._rest]
-        belongs = np.array([[column in members for column in range(k)] for members in columns]).reshape(len(columns), k)
+        groups = [*(label.members for label in self.labels), *((column,) for column in self._rest)]
         # In float64 the order of a sum leaves no trace in the float32 result.
-        sums: Float = np.minimum(probabilities.astype(np.float64) @ belongs.T, 1.0).astype(np.float32)
-        return sums
+        sums = np.zeros((len(probabilities), len(groups)))
+        for index, members in enumerate(groups):
+            sums[:, index] = probabilities[:, members].sum(axis=1, dtype=np.float64)
+        return np.minimum(sums, 1.0).astype(np.float32)
 
     def to_json(self) -> list[dict[str, object]]:
         """One dictionary a label, for ``run.json`` and its fingerprint: members are names, color is [r, g, b]."""

@@ -42,9 +42,7 @@ class GranSAMError(Exception):
 
 def _rebuild(kind: type[GranSAMError], what: str, state: dict[str, object]) -> GranSAMError:
     error = kind.__new__(kind)
-    GranSAMError.__init__(
-        error, what, expected=str(state["expected"]), found=str(state["found"]), do=str(state["do"])
-    )
+    GranSAMError.__init__(error, what, expected=str(state["expected"]), found=str(state["found"]), do=str(state["do"]))
     error.__dict__.update(state)
     return error
 

@@ -117,10 +117,11 @@ def _graphs(field: Field) -> dict[str, Graph]:
 
 def _graph(field: Field) -> Graph:
     keys = field.keys(("file", "sha256", "bytes", "inputs", "outputs"))
-    if not keys["file"].text(100, *_FILE).endswith(".onnx"):
+    file = keys["file"].text(100, *_FILE)
+    if not file.endswith(".onnx"):
         raise keys["file"].wrong("a name that ends in .onnx")
     return Graph(
-        file=keys["file"].text(100, *_FILE),
+        file=file,
         sha256=keys["sha256"].text(64, *_SHA256),
         bytes=keys["bytes"].whole(1, MAX_FILE_BYTES),
         inputs=tuple(_tensor(tensor) for tensor in keys["inputs"].items(1, 256)),

@@ -84,16 +84,16 @@ class Settings:
     Attributes:
         points_per_side: Side of the prompt grid; None takes the bundle's.
         mask_choice: ``best_iou`` keeps the mask of tokens 1-3 with the largest predicted IoU, ``single`` token 0,
-            ``whole`` token 3, ``stable`` token 0 unless its stability score is under 0.98 (SAM 2's rule),
-            ``all3`` keeps tokens 1-3 as three masks that share the prompt's label.
+            ``whole`` token 3, ``stable`` token 0 unless its stability score is under 0.98 (SAM 2's rule, on the
+            lattice), ``all3`` keeps tokens 1-3 as three masks that share the prompt's label.
         conf: One confidence threshold for all classes; None takes each class's own.
         class_conf: Thresholds by class or group name; they win over ``conf``.
         record_floor: Masks down to this confidence are returned too (never above a class's threshold);
             None returns only those that pass their threshold.
-        nms_iou: Mask IoU from which the lower-scored of two masks is dropped; 1 turns NMS off.
+        nms_iou: Mask IoU above which the lower-scored of two masks is dropped; 1 turns NMS off.
         class_aware: Compare only masks of the same class in NMS.
-        containment: Share of a mask inside a larger kept mask of its class from which it is dropped; 1 turns it off.
-        join_fragments: Join touching masks of one class into one annotation.
+        containment: Share of a mask inside a larger kept mask of its class above which it is dropped; 1 turns it off.
+        join_fragments: Join touching masks of one class into one annotation with the best one's scores.
         chunk: Prompts decoded at a time; None takes the bundle's. Results may differ by rounding (≤ 1e-4).
     """
 
@@ -113,9 +113,7 @@ class Settings:
         if self.points_per_side is not None:
             PointGrid(per_side=self.points_per_side)
         if self.mask_choice not in get_args(MaskChoice):
-            raise InputError(
-                "mask choice", expected=" | ".join(get_args(MaskChoice)), found=repr(self.mask_choice)
-            )
+            raise InputError("mask choice", expected=" | ".join(get_args(MaskChoice)), found=repr(self.mask_choice))
         fractions = {"conf": self.conf, "record_floor": self.record_floor}
         fractions |= {"nms_iou": self.nms_iou, "containment": self.containment}
         fractions |= {f"conf {name}": value for name, value in self.class_conf.items()}

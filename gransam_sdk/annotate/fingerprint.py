@@ -9,27 +9,51 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..bundle import Bundle
 from ..errors import OutputError
 from ..runtime.segmenter import Segmenter
 from ..version import __version__
+from .model_card import NAME as CARD
+from .model_card import card_limits
 from .outputs import RUN_NAME
 from .record import SCHEMA
 
 RUN_SCHEMA = 1
 """Version of ``run.json``."""
-_SHOWN = 12
+_SHOWN = 8
 """Differences listed at most."""
 
 
-def run_fingerprint(segmenter: Mapping[str, object], *, scale16: bool) -> dict[str, Any]:
+def run_fingerprint(segmenter: Segmenter, *, scale16: bool) -> dict[str, Any]:
     """The fingerprint of a run, in the types that JSON gives back.
 
+    Classes stand in it by name, and without their colours: these are painted, never recorded.
+
     Args:
-        segmenter: The segmenter's own: bundle, provider, precision, chunk, grid, thresholds, NMS, classes.
+        segmenter: Gives its own: bundle, provider, precision, chunk, grid, thresholds, NMS, classes.
         scale16: How 16-bit photos are decoded.
     """
-    whole = {**segmenter, "decode": {"scale16": scale16}, "record_schema": SCHEMA}
+    classes = {
+        str(row["name"]): {key: row[key] for key in ("id", "members", "threshold")}
+        for row in segmenter.classes.to_json()
+    }
+    whole = {**segmenter.fingerprint, "classes": classes, "decode": {"scale16": scale16}, "record_schema": SCHEMA}
     return dict(json.loads(json.dumps(whole, allow_nan=False)))
+
+
+def describe_bundle(bundle: Bundle) -> dict[str, Any]:
+    """What ``run.json`` says about the model, with the limits that its model card names."""
+    card = bundle.contents.get(CARD, b"").decode(errors="replace")
+    return {
+        "name": bundle.name,
+        "version": bundle.version,
+        "description": bundle.description,
+        "precision": bundle.precision,
+        "digest": bundle.digest,
+        "licence": dict(bundle.licence),
+        "provenance": dict(bundle.provenance),
+        "limits": card_limits(card),
+    }
 
 
 def describe_run(segmenter: Segmenter, *, inputs: Sequence[str], limit: int | None, scale16: bool) -> dict[str, Any]:
@@ -41,13 +65,12 @@ def describe_run(segmenter: Segmenter, *, inputs: Sequence[str], limit: int | No
         limit: Photos at most, None for all.
         scale16: How 16-bit photos are decoded.
     """
-    bundle = segmenter.bundle
     settings = asdict(replace(segmenter.settings, class_conf=dict(segmenter.settings.class_conf)))
     return {
         "schema": RUN_SCHEMA,
         "sdk_version": __version__,
-        "fingerprint": run_fingerprint(segmenter.fingerprint, scale16=scale16),
-        "bundle": {"name": bundle.name, "version": bundle.version, "digest": bundle.digest},
+        "fingerprint": run_fingerprint(segmenter, scale16=scale16),
+        "bundle": describe_bundle(segmenter.bundle),
         "classes": segmenter.classes.to_json(),
         "settings": {**settings, "scale16": scale16},
         "inputs": list(inputs),
@@ -107,13 +130,10 @@ def read_run(root: Path) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """What changed between two JSON values, one line each: ``nms.iou: 0.5 → 0.6``."""
+    """What changed between two JSON values, one line each, those with parts last: ``nms_iou: 0.5 → 0.6``."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
+        for key in sorted({*old, *new}, key=lambda key: (isinstance(new.get(key), dict), key)):
             yield from differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, pair in enumerate(zip(old, new, strict=True)):
-            yield from differences(*pair, f"{where}[{index}]")
     elif old != new:
         yield f"{where}: {_short(old)} → {_short(new)}"
 

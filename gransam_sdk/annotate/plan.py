@@ -15,11 +15,12 @@ from ..runtime.photo_file import read_bytes
 from ..runtime.photo_header import photo_format
 from ..runtime.segmenter import Segmenter
 from ..types import Settings
+from .exporters import class_entries
 from .fingerprint import check_fingerprint, describe_run
 from .outputs import check_output
 from .photo_source import PhotoSource
 from .pipeline import record_holds
-from .publish import Products
+from .publish import Products, check_products
 from .record import record_path
 from .run import with_record_floor
 from .walk import Item, Skip
@@ -67,30 +68,35 @@ def plan_run(
 
     Args and errors are those of ``annotate_folder``.
     """
-    Products(formats=tuple(to))
+    products = Products(formats=tuple(to))
     with closing(PhotoSource(inputs, exclude=Path(out), follow=follow, limit=limit, stdin=stdin)) as photos:
         photos.count()
         root, _ = check_output(out)
         with load(
             bundle, device=device, classes=classes, settings=with_record_floor(settings), threads=threads
         ) as segmenter:
-            return plan_photos(segmenter, photos, root, scale16=scale16)
+            return plan_photos(segmenter, photos, root, products, scale16=scale16)
 
 
-def plan_photos(segmenter: Segmenter, photos: PhotoSource, root: Path, *, scale16: bool = False) -> RunPlan:
+def plan_photos(
+    segmenter: Segmenter, photos: PhotoSource, root: Path, products: Products, *, scale16: bool = False
+) -> RunPlan:
     """The plan itself, with everything opened and checked.
 
     Args:
         segmenter: What the run would use.
         photos: The walk.
         root: The run folder, which need not be there.
+        products: Exports and report.
         scale16: Scale 16-bit photos to 8 bits instead of refusing them.
 
     Raises:
+        InputError: An export cannot hold the run's classes.
         OutputError: The folder holds another run.
     """
     run = describe_run(segmenter, inputs=photos.inputs, limit=photos.limit, scale16=scale16)
     check_fingerprint(root, run["fingerprint"])
+    check_products(products, class_entries(run["classes"]))
     seen = done = unreadable = size = 0
     for entry in photos:
         seen += 1

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..errors import InputError
-from .exporters import class_entries
+from .exporters import ClassEntry, class_entries
 from .exporters.coco import export_coco
 from .exporters.overlays import export_overlays
-from .exporters.voc import export_voc
+from .exporters.voc import check_ids, export_voc
 from .failures import iter_failures
 from .outputs import OutputFolder
 from .photo_source import PhotoIndex, PhotoSource
@@ -40,6 +41,16 @@ class Products:
         for name in self.formats:
             if name not in FORMATS:
                 raise InputError("export format", expected=" | ".join(FORMATS), found=repr(name))
+
+
+def check_products(products: Products, classes: Sequence[ClassEntry]) -> None:
+    """Refuses classes that an export cannot hold, before hours of work.
+
+    Raises:
+        InputError: More labels than a VOC label map has values for.
+    """
+    if "voc" in products.formats:
+        check_ids(classes)
 
 
 def publish(products: Products, run: dict[str, Any], photos: PhotoSource, out: OutputFolder, scale16: bool) -> None:

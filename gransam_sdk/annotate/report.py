@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from .exporters import ClassEntry, Records
 from .exporters.overlays import Photos
 from .failures import Failure
 from .report_findings import collect
-from .report_page import page
+from .report_page import FAILURES_SHOWN, page
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,11 +53,13 @@ def write_report(
         OutputError: The run folder cannot be written.
     """
     findings = collect(records, classes)
+    failed = iter(failures)
+    shown = list(islice(failed, FAILURES_SHOWN))
     for sight in (*findings.doubtful, *findings.closest):
         pixels = photos(sight.record["image"]["file_name"])
         if pixels is not None:
             sight.thumbnail = _jpeg(thumbnail(sight.record, classes, pixels))
-    out.put(PATH, page(run, classes, findings, list(failures)).encode())
+    out.put(PATH, page(run, classes, findings, shown, len(shown) + sum(1 for _ in failed)).encode())
 
 
 def thumbnail(record: Mapping[str, Any], classes: Sequence[ClassEntry], pixels: Pixels) -> Image.Image:

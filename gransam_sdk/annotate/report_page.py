@@ -18,21 +18,28 @@ _CHIPS = 6
 """Labels listed under a thumbnail at most."""
 
 
-def page(run: Mapping[str, Any], classes: Sequence[ClassEntry], findings: Findings, failures: Sequence[Failure]) -> str:
+def page(
+    run: Mapping[str, Any],
+    classes: Sequence[ClassEntry],
+    findings: Findings,
+    failures: Sequence[Failure],
+    failed: int,
+) -> str:
     """The whole document.
 
     Args:
         run: The contents of ``run.json``.
         classes: The run's labels.
         findings: What the records say.
-        failures: Photos that have no record.
+        failures: Photos that have no record, the first ``FAILURES_SHOWN``.
+        failed: How many there are in all.
     """
     sections = [
         _section("classes", "Classes", _classes(classes, findings)),
         _section("scores", "Confidence and score", _scores(findings)),
         _section("doubtful", "Least certain first", _doubtful(classes, findings)),
         _section("empty", "Nothing found", _empty(classes, findings)),
-        _section("failures", "Failures", _failures(failures)),
+        _section("failures", "Failures", _failures(failures, failed)),
         _section("times", "Time by stage", _times(run)),
         _section("model", "Model", _model(run)),
         _section("settings", "Settings", _settings(run)),
@@ -45,7 +52,7 @@ def page(run: Mapping[str, Any], classes: Sequence[ClassEntry], findings: Findin
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">\n"
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"{_header(run, findings, len(failures))}\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
+        f"{_header(run, findings, failed)}\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
     )
 
 
@@ -53,13 +60,13 @@ def _section(anchor: str, title: str, body: str) -> str:
     return f'<section id="{anchor}" aria-labelledby="h-{anchor}"><h2 id="h-{anchor}">{title}</h2>\n{body}</section>\n'
 
 
-def _header(run: Mapping[str, Any], findings: Findings, failures: int) -> str:
+def _header(run: Mapping[str, Any], findings: Findings, failed: int) -> str:
     speed = run.get("photos_per_second")
     tiles = [
         (f"{findings.photos:,}", "photos annotated"),
         (f"{findings.masks:,}", "masks labelled"),
         (f"{findings.empty:,}", "photos with nothing found"),
-        (f"{failures:,}", "photos failed"),
+        (f"{failed:,}", "photos failed"),
         *([(f"{speed:.2f}", "photos a second")] if speed else []),
     ]
     cells = "".join(f"<li><strong>{number}</strong> {what}</li>" for number, what in tiles)
@@ -122,8 +129,8 @@ def _scores(findings: Findings) -> str:
         return "<p>No mask was recorded.</p>"
     charts = [
         f"<figure>{histogram(labelled, below, 'confidence')}<figcaption><b>Confidence</b>: probability of the label, "
-        f'what thresholds test. <span class="key kept"></span> {sum(labelled):,} labelled, '
-        f'<span class="key below"></span> {sum(below):,} below the threshold of their class.</figcaption></figure>'
+        f'what thresholds test. <span class="key kept"></span>&nbsp;{sum(labelled):,} labelled, '
+        f'<span class="key below"></span>&nbsp;{sum(below):,} below the threshold of their class.</figcaption></figure>'
     ]
     if any(findings.scores):
         charts.append(
@@ -192,15 +199,15 @@ def _doubt(sight: Sight) -> str:
     return f"<p>Least certain: {guess}{other}</p>"
 
 
-def _failures(failures: Sequence[Failure]) -> str:
+def _failures(failures: Sequence[Failure], failed: int) -> str:
     if not failures:
         return "<p>None: every photo was read and annotated.</p>"
     rows = "".join(
         f'<tr><th scope="row">{escape(failure.key)}</th><td>{escape(failure.reason)}</td>'
         f"<td>{escape(failure.message)}</td></tr>"
-        for failure in failures[:FAILURES_SHOWN]
+        for failure in failures
     )
-    more = _more(len(failures), FAILURES_SHOWN, "in <code>failures.jsonl</code>")
+    more = _more(failed, len(failures), "in <code>failures.jsonl</code>")
     return (
         '<div class="scroll"><table class="failures"><thead><tr><th scope="col">Photo</th><th scope="col">Reason</th>'
         f'<th scope="col">What happened</th></tr></thead><tbody>{rows}</tbody></table></div>{more}'
@@ -234,18 +241,22 @@ def _times(run: Mapping[str, Any]) -> str:
 def _model(run: Mapping[str, Any]) -> str:
     per_side = run.get("fingerprint", {}).get("points_per_side")
     grid = f" of {per_side} by {per_side} clicks" if per_side else ""
-    limits = (
+    about = (
         f"<p>The model proposes masks from a grid{grid} and labels each with one of its classes. Small things between "
         "the clicks are missed, things that touch may share a mask, and what is none of its classes may be taken for "
         "the one that looks most alike. Confidence is the model's own opinion.</p>"
     )
-    return limits + _facts(run.get("bundle", {}))
+    facts = dict(run.get("bundle", {}))
+    limits = "".join(f"<li>{escape(limit)}</li>" for limit in facts.pop("limits", ()))
+    if limits:
+        about += f"<p>What its model card says it cannot do:</p><ul>{limits}</ul>"
+    return about + _facts(facts)
 
 
 def _settings(run: Mapping[str, Any]) -> str:
     facts = dict(run.get("settings", {}))
     fingerprint = run.get("fingerprint", {})  # holds what stood in for a setting that was left open
-    facts |= {name: fingerprint[name] for name in ("points_per_side", "chunk", "precision") if name in fingerprint}
+    facts |= {name: fingerprint[name] for name in ("points_per_side", "chunk") if name in fingerprint}
     thresholds = {f"{row['threshold']:g}" for row in run.get("classes", [])}
     alike = f"{min(thresholds)} for every class" if len(thresholds) == 1 else None
     facts["thresholds"] = alike or [f"{row['name']} {row['threshold']:g}" for row in run.get("classes", [])]

@@ -15,6 +15,7 @@ body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 76rem; background: 
 h1 { margin: 0 0 .25rem; font-size: 1.9rem; line-height: 1.2; }
 h2 { margin: 2.75rem 0 .6rem; font-size: 1.25rem; }
 p { margin: .4rem 0 .8rem; max-width: 44rem; }
+main > section > ul { max-width: 44rem; padding-left: 1.25rem; }
 a { color: var(--accent); }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
 code { font: .92em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }

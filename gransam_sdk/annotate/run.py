@@ -14,6 +14,7 @@ from ..runtime.load import load
 from ..runtime.segmenter import Segmenter
 from ..types import RECORD_FLOOR, Settings
 from .disk import OutputStream
+from .exporters import class_entries
 from .failures import NAME as FAILURES
 from .failures import Failure, dump_failure
 from .fingerprint import check_fingerprint, describe_run
@@ -21,7 +22,7 @@ from .outputs import RUN_NAME, OutputFolder
 from .photo_source import PhotoSource
 from .pipeline import Decoded, Done, Step, read_ahead, read_photos
 from .progress import NullProgress, PhotoStatus, Progress
-from .publish import Products, publish
+from .publish import Products, check_products, publish
 from .record import dump_record, make_record, record_path
 from .tally import RunReport, Tally
 
@@ -134,12 +135,14 @@ def run_photos(
         Counts, timings and the exit code.
 
     Raises:
+        InputError: An export cannot hold the run's classes.
         OutputError: The folder holds another run, or the disk refused.
         EnvironmentFault: The engine failed.
         TooManyFailures: More than ``options.max_failures`` photos failed.
     """
     run = describe_run(segmenter, inputs=photos.inputs, limit=photos.limit, scale16=options.scale16)
     check_fingerprint(out.root, run["fingerprint"])
+    check_products(options.products, class_entries(run["classes"]))
     tally = Tally()
     _save(out, run, "running", tally)
     try:
@@ -154,10 +157,7 @@ def run_photos(
         with suppress(OutputError):
             _save(out, run, "stopped" if isinstance(error, Exception) else "interrupted", tally)
         raise
-    outcome: dict[str, Any] = tally.to_json()
-    del outcome["counts"]
-    counts = {name: getattr(tally, name) for name in ("new", "redone", "done", "failed", "masks")}
-    return RunReport(run=out.root, **counts, **outcome)
+    return tally.report(out.root)
 
 
 def _annotate(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from .progress import PhotoStatus
 
@@ -67,16 +68,21 @@ class Tally:
 
     def to_json(self) -> dict[str, object]:
         """The part of ``run.json`` that tells what happened."""
+        return {
+            "counts": {"photos": self.new + self.redone + self.done + self.failed, **self._counts()},
+            **self._measured(),
+        }
+
+    def report(self, run: Path) -> RunReport:
+        """The same for the caller of a finished run in the folder ``run``."""
+        return RunReport(run=run, **self._counts(), **self._measured())
+
+    def _counts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("new", "redone", "done", "failed", "masks")}
+
+    def _measured(self) -> dict[str, Any]:
         annotated = self.new + self.redone
         return {
-            "counts": {
-                "photos": annotated + self.done + self.failed,
-                "new": self.new,
-                "redone": self.redone,
-                "done": self.done,
-                "failed": self.failed,
-                "masks": self.masks,
-            },
             "timings": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
             "seconds": round(self.wall, 3),
             "photos_per_second": round(annotated / self.wall, 3) if annotated and self.wall else None,

@@ -86,7 +86,7 @@ def _source(name: str, exclude: Path | None, follow: bool, stdin: BinaryIO | Non
         raise InputError(
             f"input {name!r}",
             expected="a photo, a folder, a glob, a list of paths (.txt), or - for standard input",
-            found=str(error),
+            found=getattr(error, "strerror", None) or str(error),
             do="check the spelling",
         ) from error
     if stat.S_ISDIR(mode):

@@ -9,7 +9,7 @@ import typer
 Inputs: TypeAlias = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT...", help="Photos, folders (searched through), globs, list files, or - for a list on stdin."
+        metavar="INPUT", help="Photos, folders (searched through), globs, list files, or - for a list on stdin."
     ),
 ]
 Out: TypeAlias = Annotated[str, typer.Option("--out", "-o", metavar="RUN", help="Run folder; an earlier run goes on.")]
@@ -42,12 +42,12 @@ Choice: TypeAlias = Annotated[
     ),
 ]
 NmsIou: TypeAlias = Annotated[
-    float, typer.Option("--nms-iou", metavar="P", help="Mask IoU from which the lower-scored mask goes; 1: never.")
+    float, typer.Option("--nms-iou", metavar="P", help="Mask IoU above which the lower-scored mask goes; 1: never.")
 ]
 Containment: TypeAlias = Annotated[
     float,
     typer.Option(
-        "--containment", metavar="P", help="Share inside a larger mask of its class from which a mask goes; 1: never."
+        "--containment", metavar="P", help="Share inside a larger mask of its class above which a mask goes; 1: never."
     ),
 ]
 JoinFragments: TypeAlias = Annotated[

@@ -17,7 +17,7 @@ OPTIONAL = ("torch", "onnx", "onnxscript", "safetensors", "pycocotools", "superv
 
 def doctor(
     bundles: Annotated[
-        list[str] | None, typer.Argument(metavar="[BUNDLE...]", help="Bundles to verify; the embedded ones by default.")
+        list[str] | None, typer.Argument(metavar="BUNDLE", help="Bundles to verify; the embedded ones by default.")
     ] = None,
 ) -> None:
     """Print versions, providers and verified bundles: the first lines of a bug report."""

@@ -37,7 +37,7 @@ def choose_progress(how: str) -> Progress:
 
 
 class Tally:
-    """Counts photos by status; the speed leaves out those that an earlier run had recorded.
+    """Counts photos by status; the speed is that of photos annotated by this run.
 
     Args:
         total: Photos to come; None if that is not known.
@@ -53,9 +53,9 @@ class Tally:
         through = self.counts.total()
         of_total = "" if self.total is None else f" of {self.total}"
         parts = [f"{through}{of_total} photos"]
-        worked = through - self.counts["done"]
-        if worked:
-            parts.append(f"{worked / max(time.monotonic() - self.begun, 1e-9):.1f} a second")
+        annotated = self.counts["new"] + self.counts["redone"]
+        if annotated:
+            parts.append(f"{annotated / max(time.monotonic() - self.begun, 1e-9):.1f} a second")
         if self.counts["done"]:
             parts.append(f"{self.counts['done']} from before")
         if self.counts["failed"]:

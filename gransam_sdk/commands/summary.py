@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,14 +23,14 @@ def report_lines(report: RunReport, out: str) -> list[str]:
         report: What the run did.
         out: The run folder as the user wrote it.
     """
-    lines = [f"{report.photos} photos: {_counts(report)}; {report.masks} masks recorded"]
+    lines = [f"{report.photos} photos: {_counts(report)}"]
     reasons = failures_by_reason(report)
     if reasons:
         listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         lines.append(f"failed: {listed}; see {Path(out, 'failures.jsonl')}")
     if report.photos_per_second is not None:
         lines.append(f"{report.photos_per_second:.1f} photos a second in {report.seconds:.1f} s; seconds by stage:")
-        lines.append("  " + ", ".join(f"{stage} {spent:.2f}" for stage, spent in _slowest_first(report.timings)))
+        lines.extend(_stages(report.timings))
     lines.append(f"peak memory {report.peak_memory_bytes / MIB:.0f} MiB")
     lines.append("results:")
     lines.extend(f"  {Path(out, path)}" for path in results_of(report))
@@ -78,7 +79,7 @@ def results_of(report: RunReport) -> list[str]:
 
 
 def _counts(report: RunReport) -> str:
-    parts = [f"{report.new} annotated"]
+    parts = [f"{report.new} annotated"] if report.new else []
     for count, what in (
         (report.redone, "annotated again"),
         (report.done, "recorded before"),
@@ -86,8 +87,13 @@ def _counts(report: RunReport) -> str:
     ):
         if count:
             parts.append(f"{count} {what}")
-    return ", ".join(parts)
+    masks = f"; {report.masks} masks recorded" if report.new + report.redone else ""
+    return ", ".join(parts) + masks
 
 
-def _slowest_first(timings: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(timings.items(), key=lambda item: -item[1])
+def _stages(timings: Mapping[str, float]) -> list[str]:
+    """Seconds by stage, the slowest first, in lines that fit a narrow terminal; no stage is split."""
+    slowest = sorted(timings.items(), key=lambda item: -item[1])
+    text = ", ".join(f"{stage} {spent:.2f}".replace(" ", "\0") for stage, spent in slowest)
+    lines = textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+    return [line.replace("\0", " ") for line in lines]

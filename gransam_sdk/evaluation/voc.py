@@ -88,7 +88,7 @@ def _read_run(run: Path) -> dict[str, Any]:
             return dict(described)
         found = "classes without members"
     except (OSError, ValueError, TypeError, KeyError) as error:
-        found = repr(error)
+        found = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     raise InputError(
         f"run {run}",
         expected="a folder with the run.json of a run",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 100_000_000
-"""Pixels from which a photo is refused before it is decoded."""
+"""Pixels above which a photo is refused before it is decoded."""
 
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",

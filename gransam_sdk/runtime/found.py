@@ -10,7 +10,7 @@ import numpy as np
 
 from ..shapes import AnyArray, Bool, Float, Int
 from .model import Prompts
-from .select import Labels
+from .select import Labels, score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Found:
 
     @classmethod
     def of(cls, prompts: Prompts, choice: Int, labels: Labels) -> Self:
-        """The recorded prompts of one chunk, one row a chosen mask; only their state is copied."""
+        """The recorded prompts of one chunk, one row a chosen mask; what the others hold is let go."""
         per_prompt = choice.shape[1]
         row = np.repeat(np.flatnonzero(labels.recorded), per_prompt)
         chosen = choice[labels.recorded].reshape(-1)
@@ -79,4 +79,4 @@ class Found:
     @property
     def score(self) -> Float:
         """(n,) float32: confidence × predicted IoU."""
-        return self.confidence * np.clip(self.iou, 0.0, 1.0)
+        return score(self.confidence, self.iou)

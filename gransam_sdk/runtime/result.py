@@ -12,6 +12,7 @@ from ..errors import MissingExtraError
 from ..rle import rle_area, rle_decode
 from ..shapes import Bool, Float, Int, Pixels
 from ..types import Rle
+from .select import score
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +59,7 @@ class Result:
     @property
     def scores(self) -> Float:
         """(n,) float32: confidence × predicted IoU, what orders NMS, painting and COCO."""
-        return self.confidence * np.clip(self.predicted_iou, 0.0, 1.0)
+        return score(self.confidence, self.predicted_iou)
 
     def to_dense(self) -> Bool:
         """(n,h,w) bool masks; memory is n·h·w bytes."""

@@ -55,6 +55,11 @@ def softmax(logits: Float) -> Float:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def score(confidence: Float, predicted_iou: Float) -> Float:
+    """(n,) float32 confidence × predicted IoU: what orders NMS, painting and COCO."""
+    return confidence * np.clip(predicted_iou, 0.0, 1.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
     """The labels of g prompts.
@@ -137,5 +142,4 @@ def join_touching(logits: Float, masks: Bool, labels: Int, passed: Bool) -> tupl
     """
     groups = touching_groups(masks, labels * 2 + passed)
     leaders = np.unique(groups, return_index=True)[1]
-    leaders.sort()
-    return np.stack([logits[groups == groups[leader]].max(axis=0) for leader in leaders]), leaders
+    return np.stack([logits[groups == group].max(axis=0) for group in range(len(leaders))]), leaders

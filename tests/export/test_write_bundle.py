@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import gransam_sdk.export.bundle
 import pytest
 from bundles import Parts, good_parts
-from gransam_sdk.export.bundle import write_bundle
 
+import gransam_sdk.export.bundle
 from gransam_sdk.bundle import Bundle, open_bundle
 from gransam_sdk.errors import BundleError, InputError
+from gransam_sdk.export.bundle import write_bundle
 
 
 def write(folder: Path, parts: Parts, *, overwrite: bool = False, **changes: Any) -> Bundle:

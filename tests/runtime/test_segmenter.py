@@ -18,7 +18,6 @@ from gransam_sdk.runtime.model import Model
 from gransam_sdk.runtime.segmenter import Segmenter
 from gransam_sdk.types import Settings
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 
 

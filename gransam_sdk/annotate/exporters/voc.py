@@ -36,14 +36,7 @@ def export_voc(records: Records, classes: Sequence[ClassEntry], out: OutputFolde
         InputError: A label id is above 254, or a record holds a class that is not among ``classes``.
         OutputError: The run folder cannot be written.
     """
-    highest = max((entry.id for entry in classes), default=0)
-    if highest > MAX_ID:
-        raise InputError(
-            "VOC label maps",
-            expected=f"label ids up to {MAX_ID}",
-            found=f"id {highest}",
-            do="export to COCO, or ask for fewer classes with -c",
-        )
+    check_ids(classes)
     palette = voc_palette()
     for entry in classes:
         palette[entry.id] = entry.color
@@ -52,6 +45,22 @@ def export_voc(records: Records, classes: Sequence[ClassEntry], out: OutputFolde
         labels = semantic_map(record, kept_annotations(record, classes))
         out.put(f"{FOLDER}/{output_name(record['image']['file_name'], '.png')}", _palette_png(labels, flat))
     out.put(LABEL_MAP, _label_map(classes))
+
+
+def check_ids(classes: Sequence[ClassEntry]) -> None:
+    """Refuses labels that have no pixel value.
+
+    Raises:
+        InputError: A label id is above 254.
+    """
+    highest = max((entry.id for entry in classes), default=0)
+    if highest > MAX_ID:
+        raise InputError(
+            "VOC label maps",
+            expected=f"label ids up to {MAX_ID}",
+            found=f"id {highest}",
+            do="export to COCO, or ask for fewer classes with -c",
+        )
 
 
 def semantic_map(

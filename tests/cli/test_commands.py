@@ -1,0 +1,201 @@
+"""Commands as a user meets them: results, exit codes, messages. The model is a fake one."""
+
+HEAD
+
+
+def test_json_is_one_object_on_stdout(photos: Path, run: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"\xff")
+    done = gransam("annotate", photos, "-o", run, "--json", "-q")
+    assert (done.code, done.err) == (3, "")
+    report = json.loads(done.out)
+    assert (report["photos"], report["new"], report["failed"], report["exit_code"]) == (4, 3, 1, 3)
+    assert sum(report["failures"].values()) == 1
+    assert report["run"] == str(run.resolve())
+
+
+def test_a_second_run_goes_on(photos: Path, run: Path) -> None:
+    assert gransam("annotate", photos, "-o", run, "--limit", "1").returncode == 0
+    done = gransam("annotate", photos, "-o", run)
+    assert done.code == 0
+    assert "2 annotated, 1 recorded before" in done.err
+
+
+def test_a_dry_run_writes_nothing(photos: Path, run: Path) -> None:
+    done = gransam("annotate", photos, "-o", run, "--dry-run", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["photos"] == 3
+    assert "3 to annotate" in done.err
+    assert not run.exists()
+
+
+def test_classes_from_a_file_given_either_way(photos: Path, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[[class]]\nname = "warm"\nmembers = ["red", "yellow"]\n', encoding="utf-8")
+    for arguments in (["-c", file], ["--classes-file", file]):
+        done = gransam("annotate", photos, "-o", run, "--dry-run", *arguments)
+        assert (done.code, "classes: warm\n" in done.err) == (0, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["PHOTOS", "-o", "RUN", "-c", "rad"], 2, "red"),
+        (["PHOTOS", "-o", "RUN", "--points-per-side", "0"], 2, "1 to 128"),
+        (["PHOTOS", "-o", "RUN", "--points-per-side", "-1"], 2, "1 to 128"),
+        (["PHOTOS", "-o", "RUN", "--points-per-side", "100000"], 2, "1 to 128"),
+        (["PHOTOS", "-o", "RUN", "--points-per-side", "ten"], 2, "--points-per-side"),
+        (["PHOTOS", "-o", "RUN", "--conf", "1.5"], 2, "above 0, up to 1"),
+        (["PHOTOS", "-o", "RUN", "--conf", "nan"], 2, "above 0, up to 1"),
+        (["PHOTOS", "-o", "RUN", "--conf", "red=-1"], 2, "above 0, up to 1"),
+        (["PHOTOS", "-o", "RUN", "--conf", "0.4", "--conf", "0.5"], 2, "each threshold once"),
+        (["PHOTOS", "-o", "RUN", "--conf", "rad=0.5"], 2, "rad"),
+        (["PHOTOS", "-o", "RUN", "--nms-iou", "0"], 2, "nms_iou"),
+        (["PHOTOS", "-o", "RUN", "--mask-choice", "best"], 2, "best_iou"),
+        (["PHOTOS", "-o", "RUN", "--to", "coco,jpeg"], 2, "coco | voc"),
+        (["PHOTOS", "-o", "RUN", "--limit", "0"], 2, "--limit"),
+        (["PHOTOS", "-o", "RUN", "--progress", "loud"], 2, "auto, plain or none"),
+        (["PHOTOS", "-o", "RUN", "--bogus"], 2, "--bogus"),
+        (["PHOTOS"], 2, "--out"),
+        (["-o", "RUN"], 2, "INPUT"),
+        (["PHOTOS/nothing", "-o", "RUN"], 2, "nothing"),
+        (["EMPTY", "-o", "RUN"], 2, "EMPTY"),
+        (["PHOTOS", "-o", "PHOTOS/0.png"], 6, "a file"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_written(
+    arguments: list[str],
+    code: int,
+    said: str,
+    photos: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    places = {"PHOTOS": str(photos), "RUN": str(run), "EMPTY": str(tmp_path / "EMPTY")}
+    for name, place in places.items():
+        arguments = [
+            argument.replace(name, place) if not argument.startswith("-") else argument for argument in arguments
+        ]
+    monkeypatch.setattr("gransam_sdk.annotate.run.load", fake_gransam.load)
+    found, answered, narrated = gransam_inside(monkeypatch, capsys, "annotate", *arguments)
+    assert (found, answered) == (code, ""), narrated
+    assert said in narrated or places.get(said, "?") in narrated
+    assert "Traceback" not in narrated
+    assert not (run / "records").exists()
+
+
+def test_a_bundle_without_a_head_is_5_and_names_the_way_on(
+    photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = fake_bundle()
+    graphs = {name: graph for name, graph in whole.graphs.items() if name != "head"}
+    headless = dataclasses.replace(whole, graphs=graphs, classes=())
+    monkeypatch.setattr("gransam_sdk.runtime.load.open_bundle", lambda _: headless)
+    code, _, narrated = gransam_inside(monkeypatch, capsys, "annotate", photos, "-o", run)
+    assert code == 5
+    assert "gransam train" in narrated
+    assert "--base" in narrated
+
+
+def test_a_device_that_is_not_there_is_5(photos: Path, run: Path) -> None:
+    """C5: with a CPU wheel, cuda is an error and never the CPU in silence."""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    done = gransam("annotate", photos, "-o", run, "--device", "cuda", fake=False)
+    assert done.code == 5
+    assert "cuda" in done.err.lower()
+    assert not (run / "records").exists()
+
+
+def test_max_failures_stops_with_4(photos: Path, run: Path) -> None:
+    for name in ("00.jpg", "01.jpg"):
+        (photos / name).write_bytes(b"<html>")
+    done = gransam("annotate", photos, "-o", run, "--max-failures", "1")
+    assert done.code == 4
+    assert "error: too many photos failed" in done.err
+
+
+def test_another_run_in_the_folder_is_6(photos: Path, run: Path) -> None:
+    gransam("annotate", photos, "-o", run)
+    done = gransam("annotate", photos, "-o", run, "--nms-iou", "0.9")
+    assert done.code == 6
+    assert "nms_iou: 0.5 → 0.9" in done.err
+
+
+@pytest.mark.parametrize("arguments", [["--bundle", "no-such-bundle"], ["--bundle", "PHOTOS"]])
+def test_a_bundle_that_is_none_is_5(arguments: list[str], photos: Path, run: Path) -> None:
+    arguments = [argument.replace("PHOTOS", str(photos)) for argument in arguments]
+    done = gransam("annotate", photos, "-o", run, *arguments, fake=False)
+    assert done.code == 5
+    assert "expected:" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_internal_error_is_one_line_and_1(photos: Path, run: Path) -> None:
+    done = gransam("annotate", photos, "-o", run, env={"FAKE_FAULT": "KeyError"})
+    assert done.code == 1
+    assert "error: internal error: KeyError: " in done.err
+    assert "GRANSAM_DEBUG=1" in done.err
+    assert "Traceback" not in done.err
+    again = gransam("annotate", photos, "-o", run, env={"FAKE_FAULT": "KeyError", "GRANSAM_DEBUG": "1"})
+    assert again.code == 1
+    assert "Traceback" in again.err
+
+
+def test_the_options_default_to_the_settings_defaults() -> None:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(annotate).parameters.items()}
+    settings = Settings()
+    for name in ("points_per_side", "mask_choice", "nms_iou", "containment", "join_fragments"):
+        assert defaults[name] == getattr(settings, name), name
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (None, (None, {})),
+        (["0.5"], (0.5, {})),
+        (["cat=0.5", "1", "dog=0.25"], (1.0, {"cat": 0.5, "dog": 0.25})),
+        (["a=b=0.5"], (None, {"a=b": 0.5})),
+    ],
+)
+def test_conf_is_one_number_or_by_class(
+    values: list[str] | None, expected: tuple[float | None, dict[str, float]]
+) -> None:
+    assert parse_conf(values) == expected
+
+
+@pytest.mark.parametrize("values", [["=0.5"], ["cat="], ["cat"], ["0"], ["inf"], ["cat=0.5", "cat=0.5"]])
+def test_conf_that_means_nothing(values: list[str]) -> None:
+    with pytest.raises(InputError):
+        parse_conf(values)
+
+
+@pytest.mark.parametrize(
+    ("specs", "file"),
+    [(["a.toml", "b.toml"], None), (["a.toml", "cat"], None), (["cat"], "a.toml"), (["a.toml"], "b.toml")],
+)
+def test_classes_from_one_place_only(specs: list[str], file: str | None) -> None:
+    with pytest.raises(InputError, match="classes"):
+        choose_classes(specs, file)
+
+
+def test_eval_wants_a_kind_of_ground_truth(tmp_path: Path) -> None:
+    done = gransam("eval", tmp_path, "--gt", str(tmp_path))
+    assert done.code == 2
+    assert "voc:DIR" in done.err
+
+
+def test_eval_of_what_is_no_run(tmp_path: Path) -> None:
+    done = gransam("eval", tmp_path / "nothing", "--gt", f"voc:{tmp_path}")
+    assert done.code == 2
+    assert "Traceback" not in done.err
+
+
+def test_doctor_refuses_what_is_no_bundle(tmp_path: Path) -> None:
+    done = gransam("doctor", tmp_path, fake=False)
+    assert done.code == 5
+    assert "CPUExecutionProvider" in done.out
+    assert f"bundle {tmp_path}: refused" in done.out
+    assert "do this:" in done.err
