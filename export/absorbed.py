@@ -15,10 +15,11 @@ SAM's size. Two identities do the work, with N = e·e image tokens, t = 7 tokens
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from torch import Tensor, nn
 
-from gransam_sdk.models.two_way import Attention, TwoWayTransformer
+from gransam_sdk.models.two_way import Attention, TwoWayBlock, TwoWayTransformer
 
 
 def hoist(transformer: TwoWayTransformer, keys: Tensor, key_pe: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,8 +33,8 @@ def hoist(transformer: TwoWayTransformer, keys: Tensor, key_pe: Tensor) -> tuple
     Returns:
         K transposed (b,heads,w,N) and V (b,heads,N,w) for token-to-image attention, Q (b,heads,N,w) for image-to-token.
     """
-    to_image = transformer.layers[0].cross_attn_token_to_image
-    to_token = transformer.layers[0].cross_attn_image_to_token
+    first = _blocks(transformer)[0]
+    to_image, to_token = first.cross_attn_token_to_image, first.cross_attn_image_to_token
     keyed = keys + key_pe
     return (
         to_image.split(to_image.k_proj(keyed)).transpose(-1, -2),
@@ -61,7 +62,7 @@ def decode(
     Returns:
         Tokens (g,t,d) and image tokens (g,N,d) after attention.
     """
-    first, second = transformer.layers
+    first, second = _blocks(transformer)
     queries = first.attend_self(tokens, tokens)
     queries = first.norm2(queries + _to_image_hoisted(first.cross_attn_token_to_image, queries + tokens, *hoisted[:2]))
     queries = first.norm3(queries + first.mlp(queries))
@@ -79,6 +80,10 @@ def decode(
     return transformer.norm_final_attn(queries + attended), image
 
 
+def _blocks(transformer: TwoWayTransformer) -> list[TwoWayBlock]:
+    return [cast("TwoWayBlock", layer) for layer in transformer.layers]  # torch types them as any module
+
+
 def _scaled(attention: Attention, projection: nn.Linear, x: Tensor) -> Tensor:
     """(g,t,d) to (g,heads,t,w), divided by √w here because t is small."""
     return attention.split(projection(x)) / math.sqrt(attention.head_width)
@@ -86,7 +91,8 @@ def _scaled(attention: Attention, projection: nn.Linear, x: Tensor) -> Tensor:
 
 def _by_head(attention: Attention, weight: Tensor) -> Tensor:
     """A (heads·w,d) projection as (heads,w,d)."""
-    return weight.unflatten(0, (attention.heads, attention.head_width))
+    out: Tensor = weight.unflatten(0, (attention.heads, attention.head_width))
+    return out
 
 
 def _merge(attention: Attention, mixed: Tensor) -> Tensor:
@@ -117,13 +123,14 @@ def _to_image(attention: Attention, q: Tensor, image: Tensor, keyed: Tensor) -> 
 def _weighted_values(attention: Attention, weights: Tensor, v: Tensor) -> Tensor:
     """Attention weights (g,N,heads·t) over tokens (g,t,d) to image updates (g,N,d), output projection absorbed."""
     values = attention.split(attention.v_proj(v))  # (g,heads,t,w)
-    out = attention.out_proj.weight.transpose(0, 1).unflatten(0, (attention.heads, attention.head_width))
-    return weights @ (values @ out + attention.out_proj.bias / attention.heads).flatten(1, 2)
+    projection = _by_head(attention, attention.out_proj.weight.transpose(0, 1))
+    return weights @ (values @ projection + attention.out_proj.bias / attention.heads).flatten(1, 2)
 
 
 def _softmax_by_head(scores: Tensor, heads: int, tokens: int) -> Tensor:
     """(g,N,heads·t): a softmax over each head's t tokens."""
-    return scores.unflatten(2, (heads, tokens)).softmax(-1).flatten(2)
+    out: Tensor = scores.unflatten(2, (heads, tokens)).softmax(-1).flatten(2)
+    return out
 
 
 def _to_token_hoisted(attention: Attention, queries: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -12,12 +12,14 @@ import numpy as np
 from gransam_sdk.bundle import Bundle, open_bundle
 from gransam_sdk.errors import BundleError
 from gransam_sdk.models.head import Head
+from gransam_sdk.models.nano import FEATURES, WIDTH
 from gransam_sdk.runtime.canary import canary_outputs
 from gransam_sdk.runtime.load import open_sessions
 from gransam_sdk.runtime.model import Model
 from gransam_sdk.types import ClassInfo
 
-from .bundle import write_bundle
+from .bundle import check_target, write_bundle
+from .graphs import LATTICE_OFFSET
 from .head import head_graph
 from .nano import deployed, nano_graphs, read_checkpoint
 from .onnx_file import OPSET
@@ -29,6 +31,8 @@ CANARY_TOLERANCE = 0.01
 CARD = "model-card.md"
 HEAD_MARK = b"\n## Head\n\n"
 """What follows in a card belongs to the head and is replaced with it."""
+HEAD_SOURCE = "head: "
+"""Begins the lines of training data that belong to the head and are replaced with it."""
 
 
 def compile_nano(
@@ -58,6 +62,7 @@ def compile_nano(
         InputError: The checkpoint is of another kind.
         BundleError: The graphs do not compute what the torch module computes.
     """
+    check_target(out, overwrite=overwrite)
     nano = deployed(read_checkpoint(checkpoint))
     log("exporting the image, prompt and mask graphs")
     graphs = nano_graphs(nano, side)
@@ -94,19 +99,20 @@ def add_head(
         out: Folder to write.
         name: The bundle's name.
         classes: k classes, in the order of the head's logits.
-        training_data: One line a source, added to the base's.
+        training_data: One line a source of the head's; the segmenter's stay before them.
         card: What to add to the base's model card.
         overwrite: Replace a bundle that is already there.
     """
     graphs = {graph: base.graph_bytes(graph) for graph in base.graphs if graph != "head"}
     graphs["head"] = head_graph(head, base.token_width, base.feature_width)
-    manifest = base_manifest(base)
+    manifest = _base_manifest(base)
     manifest["name"] = name
     manifest["classes"] = [
         {"id": c.id, "name": c.name, "aliases": list(c.aliases), "color": list(c.color), "threshold": c.threshold}
         for c in classes
     ]
-    manifest["provenance"]["training_data"] = [*manifest["provenance"]["training_data"], *training_data]
+    sources = [line for line in manifest["provenance"]["training_data"] if not line.startswith(HEAD_SOURCE)]
+    manifest["provenance"]["training_data"] = sources + [HEAD_SOURCE + line for line in training_data]
     files = {file: base.file_bytes(file) for file in base.files}
     files[CARD] = files.get(CARD, b"").split(HEAD_MARK)[0] + HEAD_MARK + card.encode()
     with tempfile.TemporaryDirectory() as scratch, _unchecked(Path(scratch), manifest, files, graphs) as model:
@@ -114,7 +120,7 @@ def add_head(
     return write_bundle(out, manifest, files, graphs, overwrite=overwrite)
 
 
-def base_manifest(bundle: Bundle) -> dict[str, Any]:
+def _base_manifest(bundle: Bundle) -> dict[str, Any]:
     """An opened bundle's manifest as JSON values, without what ``write_bundle`` derives and what a head changes."""
     return {
         "name": bundle.name,
@@ -157,9 +163,9 @@ def _nano_manifest(name: str, side: int) -> dict[str, Any]:
             "input_side": side,
             "embedding_side": side // 16,
             "low_res_side": side // 4,
-            "token_width": 256,
-            "feature_width": 416,
-            "lattice_offset": 1,
+            "token_width": WIDTH,
+            "feature_width": FEATURES,
+            "lattice_offset": LATTICE_OFFSET,
         },
         "preprocess": {
             "resize": "stretch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from gransam_sdk.bundle import Bundle, open_bundle
 from gransam_sdk.errors import BundleError, InputError
 from gransam_sdk.manifest import MANIFEST
-from gransam_sdk.manifest_reader import SCHEMA, parse_manifest
+from gransam_sdk.manifest_reader import BUNDLE_NAME, MAX_NAME, SCHEMA, parse_manifest
 from gransam_sdk.onnx_model import Tensor, read_onnx
 from gransam_sdk.strict_json import parse_json
 
@@ -44,10 +45,10 @@ def write_bundle(
         The opened bundle.
 
     Raises:
-        InputError: Something is already there that may not be replaced, or a value that JSON cannot hold.
+        InputError: See ``check_target``; or a value that JSON cannot hold.
         BundleError: What was given is no valid bundle; nothing was written at ``folder``.
     """
-    _check_target(folder, overwrite)
+    check_target(folder, overwrite=overwrite)
     data = _manifest_bytes(manifest, files, graphs)
     parse_manifest(data)  # before any file name in it is used
     contents = {f"{name}.onnx": graph for name, graph in graphs.items()} | dict(files) | {MANIFEST: data}
@@ -105,7 +106,17 @@ def _dump(value: object, indent: str = "") -> str:
     return f"{brackets[0]}\n{deeper}{body}\n{indent}{brackets[1]}"
 
 
-def _check_target(folder: Path, overwrite: bool) -> None:
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Checks that a bundle may be written at ``folder``; ask before long work, not only after it.
+
+    Raises:
+        InputError: Something is there that may not be replaced, or no bundle can have the folder's name.
+    """
+    pattern, like = BUNDLE_NAME
+    if len(folder.name) > MAX_NAME or not re.fullmatch(pattern, folder.name):
+        raise InputError(
+            f"bundle folder {folder}", expected=f"a name of {like}, at most {MAX_NAME}", found=repr(folder.name)
+        )
     if not folder.exists() and not folder.is_symlink():
         return
     if not overwrite or not _holds_only_a_bundle(folder):

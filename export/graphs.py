@@ -5,7 +5,7 @@ Axes and names are the contract of ``docs/bundle-format.md``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -108,9 +108,10 @@ class PromptGraph(nn.Module):
         """
         decoder = self.nano.mask_decoder
         first, second = divmod(LATTICE_OFFSET, 2)
-        x = keys @ decoder.upscale1.weight[:, :, first, first] + decoder.upscale1.bias + lattice8
+        bias1, bias2 = (cast("Tensor", layer.bias) for layer in (decoder.upscale1, decoder.upscale2))
+        x = keys @ decoder.upscale1.weight[:, :, first, first] + bias1 + lattice8
         x = F.gelu(decoder.norm1(x)) @ decoder.upscale2.weight[:, :, second, second]
-        return F.gelu(x + decoder.upscale2.bias + lattice4)
+        return F.gelu(x + bias2 + lattice4)
 
 
 class MaskGraph(nn.Module):
@@ -125,7 +126,8 @@ class MaskGraph(nn.Module):
         pixels = self.nano.mask_decoder.upscale(m_keys, h_skip8, h_skip4)  # (n,32,l,l)
         one_hot = (choice[:, None] == torch.arange(4)).to(m_hyper.dtype)[:, None]  # (n,1,4)
         logits = one_hot @ m_hyper @ pixels.flatten(2)  # (n,1,l·l)
-        return logits.squeeze(1).unflatten(1, pixels.shape[-2:])
+        out: Tensor = logits.squeeze(1).unflatten(1, pixels.shape[-2:])
+        return out
 
 
 class HeadGraph(nn.Module):

@@ -48,7 +48,7 @@ def deployed(nano: Nano) -> Nano:
     """
     for module in nano.modules():
         if isinstance(module, ConvNorm):
-            module.conv = torch.nn.utils.fusion.fuse_conv_bn_eval(module.conv, module.norm)  # type: ignore[arg-type]
+            module.conv = torch.nn.utils.fusion.fuse_conv_bn_eval(module.conv, module.norm)
             module.norm = nn.Identity()  # type: ignore[assignment]
     return round_to_half(nano).eval()
 

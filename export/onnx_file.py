@@ -11,6 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from gransam_sdk.errors import EnvironmentFault
+
 OPSET = 20
 """First opset with Gelu; LayerNormalization is in from 17."""
 
@@ -45,7 +47,7 @@ def export_graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Seque
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("torch.onnx.export returned nothing")
+        raise EnvironmentFault("torch.onnx.export", expected="an ONNX program", found="nothing")
     model = program.model_proto
     _name_free_axis(model, free)
     store_in_half(model)

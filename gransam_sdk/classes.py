@@ -97,15 +97,14 @@ class ClassSet:
         Raises:
             InputError: There are not k columns.
         """
-        k = len(self.names)
-        if probabilities.shape[1:] != (k,):
-            raise InputError("class probabilities", expected=f"(n,{k})", found=f"shape {probabilities.shape}")
+        if probabilities.shape[1:] != (len(self.names),):
+            found = f"shape {probabilities.shape}"
+            raise InputError("class probabilities", expected=f"(n,{len(self.names)})", found=found)
         groups = [*(label.members for label in self.labels), *((column,) for column in self._rest)]
-        # In float64 the order of a sum leaves no trace in the float32 result.
-        sums = np.zeros((len(probabilities), len(groups)))
-        for index, members in enumerate(groups):
-            sums[:, index] = probabilities[:, members].sum(axis=1, dtype=np.float64)
-        return np.minimum(sums, 1.0).astype(np.float32)
+        members = [column for group in groups for column in group]
+        starts = np.cumsum([0, *map(len, groups)])[:-1]
+        sums = np.add.reduceat(probabilities[:, members], starts, axis=1, dtype=np.float64)
+        return np.minimum(sums, 1.0).astype(np.float32)  # of float64 sums: their order leaves no trace in it
 
     def to_json(self) -> list[dict[str, object]]:
         """One dictionary a label, for ``run.json`` and its fingerprint: members are names, color is [r, g, b]."""

@@ -35,7 +35,8 @@ _FILE = (
     "a plain file name: letters, digits, dot, dash, underscore",
 )
 """No separator, drive, NUL or leading dot: such a name cannot leave the folder."""
-_BUNDLE = (r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", "lower-case letters, digits, dot, dash, underscore")
+BUNDLE_NAME = (r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", "lower-case letters, digits, dot, dash, underscore")
+MAX_NAME = 64
 _KEY = (r"[a-z][a-z0-9_]*", "lower-case letters, digits, underscore")
 _SHA256 = (r"[0-9a-f]{64}", "64 hex digits")
 _CLASS = (r"[^=,]+", "a name without '=' and ',', which separate names in -c")
@@ -70,7 +71,7 @@ def parse_manifest(data: bytes, what: str = MANIFEST) -> Manifest:
     graphs = _graphs(top["graphs"])
     classes = _classes(top["classes"], has_head="head" in graphs)
     manifest = Manifest(
-        name=top["name"].text(64, *_BUNDLE),
+        name=top["name"].text(MAX_NAME, *BUNDLE_NAME),
         version=top["version"].text(64),
         description=top["description"].text(1000),
         precision=top["precision"].one_of(PRECISIONS),

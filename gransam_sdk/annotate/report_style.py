@@ -73,6 +73,10 @@ dd { margin: 0; }
   thead th { white-space: normal; }
   .sparkline { width: 5rem; }
   thead th:has(.unseen) { display: none; }
+  .failures thead { display: none; }
+  .failures :is(tr, th, td) { display: block; border: 0; }
+  .failures tr { padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  .failures :is(th, td) { padding: .05rem .5rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .5rem; }
 }

@@ -77,7 +77,7 @@ class Tally:
         """The same for the caller of a finished run in the folder ``run``."""
         return RunReport(run=run, **self._counts(), **self._measured())
 
-    def _counts(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("new", "redone", "done", "failed", "masks")}
 
     def _measured(self) -> dict[str, Any]:

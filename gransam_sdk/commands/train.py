@@ -39,9 +39,11 @@ def train(
 
     require("train", "torch", "onnx", "onnxscript")
     from ..export.assemble import add_head
+    from ..export.bundle import check_target
     from ..training.fit import PAPER, HeadConfig, fit_head
     from ..training.tokens import extract_bags
 
+    check_target(out, overwrite=overwrite)
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
     base_bundle = open_bundle(base)
     with load_model(base_bundle, device=device) as model:
@@ -55,7 +57,7 @@ def train(
         out,
         name=out.name,
         classes=_classes(bags, config),
-        training_data=[f"head: {len(bags.labels)} example pictures in class folders, image-level labels only"],
+        training_data=[f"{len(bags.labels)} example pictures in class folders, image-level labels only"],
         card=_card(bags, config, fitted),
         overwrite=overwrite,
     )

@@ -130,8 +130,8 @@ class TwoWayTransformer(nn.Module):
         return self.norm_final_attn(queries + attended), keys
 
 
-def grid_positions(side: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def grid_positions(side: int) -> Tensor:
     """(side·side,2) XY centres of a grid over [0,1]², row by row."""
-    centres = (torch.arange(side, dtype=dtype) + 0.5) / side
+    centres = (torch.arange(side, dtype=torch.float32) + 0.5) / side
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)

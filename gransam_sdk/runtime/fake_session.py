@@ -14,7 +14,7 @@ from ..bundle import Bundle
 from ..errors import EnvironmentFault
 from ..shapes import AnyArray, Float
 from .model import Model
-from .onnxruntime_session import check_feeds
+from .session import check_feeds
 
 SCALES = np.array([4.0, 16.0, 8.0, 2.0], dtype=np.float32)
 """How strict each of the four masks is about colour."""

@@ -16,5 +16,6 @@ ALIASES = {
 
 
 def aliases_of(name: str, taken: tuple[str, ...]) -> tuple[str, ...]:
-    """Other names of a class, without those that are classes themselves."""
-    return tuple(alias for alias in ALIASES.get(name, ()) if alias not in taken)
+    """Other names of a class, without those that are classes themselves, upper and lower case alike."""
+    classes = {other.casefold() for other in taken}
+    return tuple(alias for alias in ALIASES.get(name, ()) if alias.casefold() not in classes)

@@ -95,9 +95,10 @@ def fit_head(bags: Bags, config: HeadConfig, *, log: Callable[[str], None] | Non
     """
     instances, background, labels = _tensors(bags, config)
     trainer = _Trainer(instances, background, labels, config, log or (lambda line: None))
-    teacher = trainer.run("teacher", teacher=None)
+    with torch.random.fork_rng(devices=[]):  # seeding is for this head, not for the caller's own draws
+        teacher = trainer.run("teacher", teacher=None)
+        student = trainer.run("student", teacher=teacher) if config.uncertainty_weight else teacher
     bad = trainer.bad(teacher)
-    student = trainer.run("student", teacher=teacher) if config.uncertainty_weight else teacher
     with torch.no_grad():
         predicted = torch.cat([bag_logits(student(part), config.divisor).argmax(1) for part in instances.split(64)])
     accuracy = float((predicted == labels.argmax(1)).float().mean())

@@ -39,31 +39,36 @@ class Bags:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def find_pictures(root: Path, order: tuple[str, ...] = ()) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+def find_pictures(root: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     """Lists example pictures in class folders.
 
     Args:
         root: One folder a class; ``_background`` holds pictures of none of them, other names with ``_`` are left out.
-        order: Classes in the order wanted; empty sorts them by name.
 
     Returns:
         Class names, and (path, class index or -1) of each picture, sorted.
 
     Raises:
-        InputError: No classes, a class without pictures, or ``order`` names other classes than there are.
+        InputError: No classes, one class only, a class without pictures, or a name that no bundle can hold.
     """
     folders = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
-    found = tuple(name for name in folders if not name.startswith("_"))
-    if not found:
+    classes = tuple(name for name in folders if not name.startswith("_"))
+    if not classes:
         raise InputError(
             f"pictures {root}",
             expected="a folder with one sub-folder of example pictures a class",
             found="no class folders",
             do="make sub-folders named after your classes, with example pictures in each",
         )
-    if order and sorted(order) != sorted(found):
-        raise InputError(f"classes in {root}", expected=", ".join(sorted(order)), found=", ".join(found))
-    classes = order or found
+    folded = [name.casefold() for name in classes]
+    for name in classes:
+        if "=" in name or "," in name or folded.count(name.casefold()) > 1:
+            raise InputError(
+                f"class folder {folders[name]}",
+                expected="a name without '=' and ',', and no other that differs in case only",
+                found=repr(name),
+                do="rename the folder: this is what will be typed after -c",
+            )
     pictures = []
     for name in [*classes, *([BACKGROUND] if BACKGROUND in folders else [])]:
         files = sorted(path for path in folders[name].iterdir() if path.suffix.lower() in _PHOTOS)
@@ -80,25 +85,18 @@ def find_pictures(root: Path, order: tuple[str, ...] = ()) -> tuple[tuple[str, .
     return classes, pictures
 
 
-def extract_bags(
-    model: Model,
-    root: Path,
-    *,
-    order: tuple[str, ...] = (),
-    progress: Callable[[int, int], None] | None = None,
-) -> Bags:
+def extract_bags(model: Model, root: Path, *, progress: Callable[[int, int], None] | None = None) -> Bags:
     """Runs the image and prompt graphs over all example pictures.
 
     Args:
         model: A bundle's open sessions; it needs no head.
         root: See ``find_pictures``.
-        order: See ``find_pictures``.
         progress: Called with (pictures done, pictures in all).
 
     Raises:
         InputError: See ``find_pictures``; or a class none of whose pictures can be read.
     """
-    classes, pictures = find_pictures(root, order)
+    classes, pictures = find_pictures(root)
     bundle = model.bundle
     points = PointGrid(per_side=bundle.points_per_side).points()
     width = 4 * bundle.token_width + bundle.feature_width

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,11 +42,27 @@ class StandIn:
 
     provider = "StandIn"
     threads = 1
-    bundle = SimpleNamespace(name="stand-in", version="1", digest="ab" * 32)
+    bundle = SimpleNamespace(
+        name="stand-in",
+        version="1",
+        digest="ab" * 32,
+        description="hashes, for tests",
+        precision="none",
+        licence={"code": "Apache-2.0", "weights": "none"},
+        provenance={"weights": "none", "training_data": ("nothing", "at all")},
+        contents={"model-card.md": b"# Stand-in\n\n## What it cannot do\n\n- **See**: it hashes\n  pixels.\n"},
+    )
 
-    def __init__(self, *, seconds: float = 0.0, nms_iou: float = 0.5) -> None:
-        self.settings = Settings(record_floor=0.3, nms_iou=nms_iou)
-        self.classes = select_classes(CLASSES)
+    def __init__(
+        self,
+        *,
+        seconds: float = 0.0,
+        nms_iou: float = 0.5,
+        classes: Sequence[ClassInfo] = CLASSES,
+        conf: float | None = None,
+    ) -> None:
+        self.settings = Settings(record_floor=0.3, nms_iou=nms_iou, conf=conf)
+        self.classes = select_classes(classes, conf=conf)
         self.seen = 0
         self._seconds = seconds
 

@@ -10,6 +10,7 @@ from stand_in import StandIn, annotate, make_photos, record_names
 
 from gransam_sdk.annotate.photo_source import PhotoSource
 from gransam_sdk.annotate.plan import plan_photos, plan_run
+from gransam_sdk.annotate.publish import Products
 from gransam_sdk.errors import InputError, OutputError
 
 BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
@@ -27,7 +28,7 @@ def out(tmp_path: Path) -> Path:
 
 def test_a_plan_counts_and_writes_nothing(photos: Path, out: Path) -> None:
     source = PhotoSource(photos, exclude=out)
-    plan = plan_photos(StandIn(), source, out)
+    plan = plan_photos(StandIn(), source, out, Products())
     assert (plan.photos, plan.done, plan.unreadable) == (12, 0, 2)  # the cut PNG shows only when decoded
     sizes = {str(path.relative_to(photos)): path.stat().st_size for path in photos.rglob("*.*")}
     assert plan.bytes == sum(size for name, size in sizes.items() if name not in BAD[:2])
@@ -37,10 +38,10 @@ def test_a_plan_counts_and_writes_nothing(photos: Path, out: Path) -> None:
     recorded = len(record_names(out))
     (out / "records" / record_names(out)[0]).write_bytes(b"torn")
     before = Counter(path.stat().st_mtime_ns for path in out.rglob("*"))
-    assert plan_photos(StandIn(), source, out).done == recorded - 1
+    assert plan_photos(StandIn(), source, out, Products()).done == recorded - 1
     assert Counter(path.stat().st_mtime_ns for path in out.rglob("*")) == before
     with pytest.raises(OutputError, match="nms"):
-        plan_photos(StandIn(nms_iou=0.7), source, out)
+        plan_photos(StandIn(nms_iou=0.7), source, out, Products())
 
 
 def test_a_plan_fails_where_the_run_would(photos: Path, tmp_path: Path) -> None:

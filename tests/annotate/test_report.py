@@ -27,7 +27,12 @@ RUN: dict[str, Any] = {
     "schema": 1,
     "sdk_version": "0.1.0",
     "fingerprint": {"points_per_side": 10, "chunk": 100},
-    "bundle": {"name": "<x-voc>", "digest": "ab" * 32, "licence": {"code": "Apache-2.0"}},
+    "bundle": {
+        "name": "<x-voc>",
+        "digest": "ab" * 32,
+        "licence": {"code": "Apache-2.0"},
+        "limits": ["Small <x-things> are missed."],
+    },
     "classes": [{"id": c.id, "name": c.name, "color": list(c.color), "threshold": c.threshold} for c in CLASSES],
     "settings": {"nms_iou": 0.5, "join_fragments": False, "conf": None},
     "inputs": [f"photos/{NASTY}"],
@@ -192,10 +197,11 @@ def test_the_page_stays_small_however_many_photos() -> None:
     many = [seen(f"{i:04}.jpg", 0.5 + (i % 7) / 20, 0.2) for i in range(DOUBTFUL_SHOWN + 25)]
     none = [record(f"none {i:04}.jpg", (30, 40)) for i in range(NAMES_SHOWN + 30)]
     failed = [Failure(key=f"bad {i}.jpg", reason="empty", message="no bytes") for i in range(140)]
-    page = Page(write([*many, *none], failed))
+    page = Page(write([*many, *none], iter(failed)))
     assert len(page.all("img")) == DOUBTFUL_SHOWN + EMPTY_SHOWN
     assert "25 more not shown" in page.words and f"{NAMES_SHOWN + 18} more not shown" in page.words
     assert "and 30 more" in page.words and "40 more in failures.jsonl" in page.words
+    assert "140 photos failed" in page.words and "bad 99.jpg" in page.words and "bad 100.jpg" not in page.words
     shown = [str(image["alt"])[:4] for image in page.all("img")[:DOUBTFUL_SHOWN]]
     assert shown == [f"{i:04}" for i in sorted(range(len(many)), key=lambda i: (i % 7, i))[:DOUBTFUL_SHOWN]]
 
@@ -213,6 +219,7 @@ def test_settings_model_and_times_are_there(some: list[dict[str, Any]]) -> None:
     words = Page(write(some)).words
     for fact in ("nms iou 0.5", "join fragments no", "points per side 10", "provider CPUExecutionProvider", "ab" * 32):
         assert fact in words
+    assert "says it cannot do: Small <x-things> are missed. name <x-voc>" in words
     assert "licence, code Apache-2.0" in words and "10 by 10 clicks" in words and "1.60 photos a second" in words
     assert "<x-stage> 2.00 s 500.0 ms" in words and "Peak memory 500 MiB" in words
     assert 'cat 0.4; dog 0.5; "häst" <x-class>& 0.3' in words

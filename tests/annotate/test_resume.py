@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import Log, StandIn, annotate, failures, make_photos, record_names, run_json, tree
+from stand_in import CLASSES, Log, StandIn, annotate, failures, make_photos, record_names, run_json, tree
 
 from gransam_sdk.annotate.publish import Products
 from gransam_sdk.errors import OutputError
@@ -105,6 +106,33 @@ def test_other_settings_are_refused_and_named(photos: Path, out: Path) -> None:
     assert "-o" in caught.value.do
     assert tree(out) == before
     assert run_json(out)["status"] == "finished"
+
+
+def test_other_classes_are_named_after_what_is_one_value(photos: Path, out: Path) -> None:
+    annotate(photos, out, limit=2)
+    with pytest.raises(OutputError) as caught:
+        annotate(photos, out, segmenter=StandIn(conf=0.5))
+    assert [line.strip() for line in caught.value.found.splitlines()] == [
+        "classes.cat.threshold: 0.6 → 0.5",
+        "classes.dog.threshold: 0.4 → 0.5",
+        "classes.hävet.threshold: 0.7 → 0.5",
+    ]
+    with pytest.raises(OutputError) as caught:
+        annotate(photos, out, segmenter=StandIn(classes=CLASSES[:2]))
+    assert caught.value.found == 'classes.hävet: {"id": 3, "members": ["hävet"], "threshold": 0.7} → absent'
+
+
+def test_another_colour_is_the_same_run_painted_anew(photos: Path, out: Path) -> None:
+    annotate(photos, out)
+    before = tree(out)
+    pink = [replace(CLASSES[0], color=(250, 0, 200)), *CLASSES[1:]]
+    segmenter = StandIn(classes=pink)
+    annotate(photos, out, segmenter=segmenter)
+    assert segmenter.seen == 0
+    assert run_json(out)["classes"][0]["color"] == [250, 0, 200]
+    changed = {name for name, digest in tree(out).items() if before[name] != digest}
+    assert "exports/voc/labelmap.txt" in changed
+    assert not {name for name in changed if not name.startswith("exports/voc/")}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from stand_in import STAGES, Log, StandIn, annotate, failures, make_photos, record_names, run_json, tree
 
+from gransam_sdk.annotate.photo_source import PhotoSource
+from gransam_sdk.annotate.plan import plan_photos
 from gransam_sdk.annotate.publish import Products
 from gransam_sdk.annotate.run import annotate_folder, with_record_floor
 from gransam_sdk.classes import select_classes
@@ -19,7 +21,7 @@ from gransam_sdk.errors import DeviceError, ImageError, InputError, TooManyFailu
 from gransam_sdk.runtime.fake_bundle import fake_bundle
 from gransam_sdk.runtime.fake_session import fake_model
 from gransam_sdk.runtime.segmenter import Segmenter
-from gransam_sdk.types import Settings
+from gransam_sdk.types import ClassInfo, Settings
 
 BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
 
@@ -63,7 +65,16 @@ def test_run_json_says_what_ran(photos: Path, out: Path) -> None:
     assert run["schema"] == 1
     assert run["inputs"] == [str(photos)]
     assert run["limit"] == 5
-    assert run["bundle"] == {"name": "stand-in", "version": "1", "digest": "ab" * 32}
+    assert run["bundle"] == {
+        "name": "stand-in",
+        "version": "1",
+        "description": "hashes, for tests",
+        "precision": "none",
+        "digest": "ab" * 32,
+        "licence": {"code": "Apache-2.0", "weights": "none"},
+        "provenance": {"weights": "none", "training_data": ["nothing", "at all"]},
+        "limits": ["See: it hashes pixels."],
+    }
     assert run["environment"]["provider"] == "StandIn"
     assert run["settings"]["record_floor"] == 0.3
     assert [entry["name"] for entry in run["classes"]] == ["cat", "dog", "hävet"]
@@ -176,6 +187,17 @@ def test_usage_errors_come_before_anything_is_written(photos: Path, out: Path, t
     assert not out.exists()
 
 
+def test_classes_that_an_export_cannot_hold_are_refused_before_the_first_photo(photos: Path, out: Path) -> None:
+    many = StandIn(classes=[ClassInfo(id=number, name=f"class {number}") for number in range(1, 256)])
+    with pytest.raises(InputError, match="label ids up to 254"):
+        annotate(photos, out, segmenter=many)
+    assert many.seen == 0
+    assert not out.exists()
+    with pytest.raises(InputError, match="label ids up to 254"):
+        plan_photos(many, PhotoSource(photos, exclude=out), out, Products(formats=("voc",)))
+    assert annotate(photos, out, segmenter=many, products=Products(report=False)).new == 9
+
+
 def test_masks_below_the_threshold_are_asked_for_unless_told_otherwise() -> None:
     assert with_record_floor(None).record_floor == 0.30
     assert with_record_floor(Settings(nms_iou=0.7)) == Settings(nms_iou=0.7, record_floor=0.30)
@@ -186,6 +208,8 @@ def test_the_report_is_written_with_what_happened(photos: Path, out: Path) -> No
     annotate(photos, out, products=Products(formats=(), report=True))
     page = (out / "report.html").read_text()
     assert "a/bad/page.jpg" in page
+    assert "<li>See: it hashes pixels.</li>" in page
+    assert "<dd>nothing; at all</dd>" in page
     assert not (out / "exports").exists()
 
 

@@ -1,9 +1,29 @@
 """Commands as a user meets them: results, exit codes, messages. The model is a fake one."""
 
-HEAD
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from gransam_sdk.annotate.tally import RunReport
+from gransam_sdk.commands.annotate import annotate, choose_classes
+from gransam_sdk.commands.conf import parse_conf
+from gransam_sdk.commands.summary import report_lines
+from gransam_sdk.errors import InputError
+from gransam_sdk.runtime.fake_bundle import fake_bundle
+from gransam_sdk.types import Settings
+
+Gransam = Callable[..., Any]
 
 
-def test_json_is_one_object_on_stdout(photos: Path, run: Path) -> None:
+def test_json_is_one_object_on_stdout(gransam: Gransam, photos: Path, run: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"\xff")
     done = gransam("annotate", photos, "-o", run, "--json", "-q")
     assert (done.code, done.err) == (3, "")
@@ -13,14 +33,30 @@ def test_json_is_one_object_on_stdout(photos: Path, run: Path) -> None:
     assert report["run"] == str(run.resolve())
 
 
-def test_a_second_run_goes_on(photos: Path, run: Path) -> None:
-    assert gransam("annotate", photos, "-o", run, "--limit", "1").returncode == 0
+def test_a_second_run_goes_on(gransam: Gransam, photos: Path, run: Path) -> None:
+    assert gransam("annotate", photos, "-o", run, "--limit", "1").code == 0
     done = gransam("annotate", photos, "-o", run)
     assert done.code == 0
     assert "2 annotated, 1 recorded before" in done.err
+    again = gransam("annotate", photos, "-o", run)
+    assert "3 photos: 3 recorded before\n" in again.err, "nothing was annotated, so no masks are counted either"
 
 
-def test_a_dry_run_writes_nothing(photos: Path, run: Path) -> None:
+def test_the_summary_fits_a_narrow_terminal() -> None:
+    stages = {name: 1234.5 - i for i, name in enumerate(["image graph", "prompt graph", "mask graph", "export"])}
+    stages |= {f"{name} again": seconds / 2 for name, seconds in stages.items()}
+    done = RunReport(
+        run=Path(), new=9, redone=0, done=0, failed=0, masks=7, timings=stages, seconds=2.0, photos_per_second=4.5,
+        peak_memory_bytes=1 << 28,
+    )  # fmt: skip
+    lines = report_lines(done, "run")
+    assert lines[0] == "9 photos: 9 annotated; 7 masks recorded"
+    assert max(map(len, lines)) <= 78
+    listed = [part.strip() for line in lines if line.startswith("  ") for part in line.split(",")]
+    assert {f"{name} {seconds:.2f}" for name, seconds in stages.items()} <= set(listed)
+
+
+def test_a_dry_run_writes_nothing(gransam: Gransam, photos: Path, run: Path) -> None:
     done = gransam("annotate", photos, "-o", run, "--dry-run", "--json")
     assert done.code == 0
     assert json.loads(done.out)["photos"] == 3
@@ -28,7 +64,7 @@ def test_a_dry_run_writes_nothing(photos: Path, run: Path) -> None:
     assert not run.exists()
 
 
-def test_classes_from_a_file_given_either_way(photos: Path, run: Path, tmp_path: Path) -> None:
+def test_classes_from_a_file_given_either_way(gransam: Gransam, photos: Path, run: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('[[class]]\nname = "warm"\nmembers = ["red", "yellow"]\n', encoding="utf-8")
     for arguments in (["-c", file], ["--classes-file", file]):
@@ -66,11 +102,10 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
     arguments: list[str],
     code: int,
     said: str,
+    gransam: Gransam,
     photos: Path,
     run: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     places = {"PHOTOS": str(photos), "RUN": str(run), "EMPTY": str(tmp_path / "EMPTY")}
@@ -78,28 +113,27 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
         arguments = [
             argument.replace(name, place) if not argument.startswith("-") else argument for argument in arguments
         ]
-    monkeypatch.setattr("gransam_sdk.annotate.run.load", fake_gransam.load)
-    found, answered, narrated = gransam_inside(monkeypatch, capsys, "annotate", *arguments)
-    assert (found, answered) == (code, ""), narrated
-    assert said in narrated or places.get(said, "?") in narrated
-    assert "Traceback" not in narrated
+    done = gransam("annotate", *arguments)
+    assert (done.code, done.out) == (code, ""), done.err
+    assert said in done.err or places.get(said, "?") in done.err
+    assert "Traceback" not in done.err
     assert not (run / "records").exists()
 
 
 def test_a_bundle_without_a_head_is_5_and_names_the_way_on(
-    photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    gransam: Gransam, photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fake_bundle()
     graphs = {name: graph for name, graph in whole.graphs.items() if name != "head"}
     headless = dataclasses.replace(whole, graphs=graphs, classes=())
     monkeypatch.setattr("gransam_sdk.runtime.load.open_bundle", lambda _: headless)
-    code, _, narrated = gransam_inside(monkeypatch, capsys, "annotate", photos, "-o", run)
-    assert code == 5
-    assert "gransam train" in narrated
-    assert "--base" in narrated
+    done = gransam("annotate", photos, "-o", run, fake=False)
+    assert done.code == 5
+    assert "gransam train" in done.err
+    assert "--base" in done.err
 
 
-def test_a_device_that_is_not_there_is_5(photos: Path, run: Path) -> None:
+def test_a_device_that_is_not_there_is_5(gransam: Gransam, photos: Path, run: Path) -> None:
     """C5: with a CPU wheel, cuda is an error and never the CPU in silence."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
@@ -109,7 +143,7 @@ def test_a_device_that_is_not_there_is_5(photos: Path, run: Path) -> None:
     assert not (run / "records").exists()
 
 
-def test_max_failures_stops_with_4(photos: Path, run: Path) -> None:
+def test_max_failures_stops_with_4(gransam: Gransam, photos: Path, run: Path) -> None:
     for name in ("00.jpg", "01.jpg"):
         (photos / name).write_bytes(b"<html>")
     done = gransam("annotate", photos, "-o", run, "--max-failures", "1")
@@ -117,7 +151,7 @@ def test_max_failures_stops_with_4(photos: Path, run: Path) -> None:
     assert "error: too many photos failed" in done.err
 
 
-def test_another_run_in_the_folder_is_6(photos: Path, run: Path) -> None:
+def test_another_run_in_the_folder_is_6(gransam: Gransam, photos: Path, run: Path) -> None:
     gransam("annotate", photos, "-o", run)
     done = gransam("annotate", photos, "-o", run, "--nms-iou", "0.9")
     assert done.code == 6
@@ -125,7 +159,7 @@ def test_another_run_in_the_folder_is_6(photos: Path, run: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--bundle", "no-such-bundle"], ["--bundle", "PHOTOS"]])
-def test_a_bundle_that_is_none_is_5(arguments: list[str], photos: Path, run: Path) -> None:
+def test_a_bundle_that_is_none_is_5(gransam: Gransam, arguments: list[str], photos: Path, run: Path) -> None:
     arguments = [argument.replace("PHOTOS", str(photos)) for argument in arguments]
     done = gransam("annotate", photos, "-o", run, *arguments, fake=False)
     assert done.code == 5
@@ -133,13 +167,17 @@ def test_a_bundle_that_is_none_is_5(arguments: list[str], photos: Path, run: Pat
     assert "Traceback" not in done.err
 
 
-def test_an_internal_error_is_one_line_and_1(photos: Path, run: Path) -> None:
-    done = gransam("annotate", photos, "-o", run, env={"FAKE_FAULT": "KeyError"})
+def test_an_internal_error_is_one_line_and_1(
+    gransam: Gransam, photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAULT", "1")
+    done = gransam("annotate", photos, "-o", run)
     assert done.code == 1
     assert "error: internal error: KeyError: " in done.err
     assert "GRANSAM_DEBUG=1" in done.err
     assert "Traceback" not in done.err
-    again = gransam("annotate", photos, "-o", run, env={"FAKE_FAULT": "KeyError", "GRANSAM_DEBUG": "1"})
+    monkeypatch.setenv("GRANSAM_DEBUG", "1")
+    again = gransam("annotate", photos, "-o", run)
     assert again.code == 1
     assert "Traceback" in again.err
 
@@ -181,19 +219,19 @@ def test_classes_from_one_place_only(specs: list[str], file: str | None) -> None
         choose_classes(specs, file)
 
 
-def test_eval_wants_a_kind_of_ground_truth(tmp_path: Path) -> None:
+def test_eval_wants_a_kind_of_ground_truth(gransam: Gransam, tmp_path: Path) -> None:
     done = gransam("eval", tmp_path, "--gt", str(tmp_path))
     assert done.code == 2
     assert "voc:DIR" in done.err
 
 
-def test_eval_of_what_is_no_run(tmp_path: Path) -> None:
+def test_eval_of_what_is_no_run(gransam: Gransam, tmp_path: Path) -> None:
     done = gransam("eval", tmp_path / "nothing", "--gt", f"voc:{tmp_path}")
     assert done.code == 2
     assert "Traceback" not in done.err
 
 
-def test_doctor_refuses_what_is_no_bundle(tmp_path: Path) -> None:
+def test_doctor_refuses_what_is_no_bundle(gransam: Gransam, tmp_path: Path) -> None:
     done = gransam("doctor", tmp_path, fake=False)
     assert done.code == 5
     assert "CPUExecutionProvider" in done.out

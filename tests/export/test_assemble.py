@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from sample_photos import sample_path
 
 from gransam_sdk.bundle import Bundle, open_bundle
-from gransam_sdk.errors import BundleError
+from gransam_sdk.commands.train import train
+from gransam_sdk.errors import BundleError, InputError
 from gransam_sdk.export import assemble
 from gransam_sdk.export.assemble import add_head, compile_nano
 from gransam_sdk.export.head import head_graph
@@ -53,6 +54,7 @@ def test_compiled_bundle_carries_its_proof(base: Bundle) -> None:
 
 def test_head_is_added_and_replaced(base: Bundle, tmp_path: Path) -> None:
     torch.manual_seed(0)
+    compiled = base
     for dropout, name in ((0.5, "one"), (0.9, "two")):
         head = Head(4 * 256 + 416, 2, dropout).eval()
         bundle = add_head(
@@ -68,6 +70,8 @@ def test_head_is_added_and_replaced(base: Bundle, tmp_path: Path) -> None:
     assert bundle.name == "two" and [info.aliases for info in bundle.classes] == [(), ("mug",)]
     card = bundle.file_bytes("model-card.md").decode()
     assert card.startswith("# Random") and "two" in card and "one" not in card
+    *segmenters, last = bundle.provenance["training_data"]
+    assert last == "head: pictures two" and tuple(segmenters) == compiled.provenance["training_data"]
     with load(bundle, device="cpu") as segmenter, Image.open(sample_path("coffee.png")) as photo:
         assert segmenter(photo)[0].size == (400, 600)
 
@@ -105,6 +109,17 @@ def test_graphs_that_compute_something_else_are_not_written(
             card=tmp_path / "card.md",
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_taken_is_refused_before_any_work(base: Bundle, tmp_path: Path) -> None:
+    """Not after minutes of exporting or training: nothing else that is given here can even be opened."""
+    none = tmp_path / "none"
+    with pytest.raises(InputError, match="something is there"):
+        compile_nano(none, base.path, name="nano", side=64, photos=[], card=none)
+    with pytest.raises(InputError, match="something is there"):
+        train(none, base.path, base="no-such-bundle")
+    with pytest.raises(InputError, match="lower-case"):
+        train(none, tmp_path / "My Classes", base="no-such-bundle")
 
 
 def test_bundle_is_written_whole_or_not_at_all(base: Bundle, tmp_path: Path) -> None:

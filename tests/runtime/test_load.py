@@ -61,7 +61,7 @@ def test_chunk_size_changes_nothing_but_rounding() -> None:
     assert answers[0].names == answers[1].names
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", ""])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cpu:1", ""])
 def test_unknown_devices_are_usage_errors(device: str) -> None:
     with pytest.raises(InputError, match="device"):
         resolve_device(device)
@@ -87,6 +87,23 @@ def test_a_provider_that_silently_falls_back_is_an_error(good: Path, monkeypatch
     bundle = open_bundle(good)
     with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
         open_sessions(bundle, resolve_device("cuda"), None)
+
+
+def test_a_gpu_computes_in_the_bundles_precision(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's CUDA provider turns TF32 on by itself, and says nothing."""
+    asked = []
+
+    class Cuda:
+        def __init__(self, data: bytes, options: object, providers: list[tuple[str, dict[str, str]]]) -> None:
+            asked.extend(providers)
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Cuda)
+    bundle = open_bundle(good)
+    assert OrtSession(b"", bundle.graphs["image"], device="cuda:2").provider == "CUDAExecutionProvider"
+    assert asked == [("CUDAExecutionProvider", {"device_id": "2", "use_tf32": "0"})]
 
 
 def test_feeds_are_compared_with_the_manifest(good: Path) -> None:

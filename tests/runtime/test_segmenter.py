@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +11,39 @@ from PIL import Image
 from pycocotools import mask as coco
 from sample_photos import sample_path, sample_pixels
 
+from gransam_sdk.bundle import Tensor
 from gransam_sdk.classes import select_classes
 from gransam_sdk.errors import EnvironmentFault, ImageError, InputError
+from gransam_sdk.geometry import Resize
 from gransam_sdk.runtime.fake_bundle import fake_bundle
 from gransam_sdk.runtime.fake_session import FakeSession, fake_model
 from gransam_sdk.runtime.model import Model
+from gransam_sdk.runtime.result import Result
 from gransam_sdk.runtime.segmenter import Segmenter
 from gransam_sdk.types import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 
 
-def fake_segmenter(settings: Settings | None = None, classes: list[str] | None = None) -> Segmenter:
+RESIZES: tuple[Resize, ...] = ("stretch", "letterbox")
+
+
+def fake_segmenter(
+    settings: Settings | None = None, classes: list[str] | None = None, resize: Resize = "stretch"
+) -> Segmenter:
     bundle, settings = fake_bundle(), settings or Settings()
+    bundle = replace(bundle, preprocess=replace(bundle.preprocess, resize=resize))
     chosen = select_classes(
         bundle.classes, classes, file=None, conf=settings.conf, class_conf=dict(settings.class_conf)
     )
     return Segmenter(fake_model(bundle), chosen, settings)
 
 
-def test_a_red_square_is_found_where_it_is() -> None:
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_red_square_is_found_where_it_is(resize: Resize) -> None:
     pixels = np.full((90, 120, 3), 128, dtype=np.uint8)
     pixels[20:60, 30:90] = (220, 40, 40)
-    with fake_segmenter(Settings(conf=0.5)) as segmenter:
+    with fake_segmenter(Settings(conf=0.5), resize=resize) as segmenter:
         result = segmenter.segment(pixels, keep_tokens=True)
     assert result.size == (90, 120)
     assert "red" in result.names
@@ -101,6 +112,73 @@ def test_extreme_photos_are_segmented(size: tuple[int, int]) -> None:
     assert len(result) >= 1
 
 
+def test_padding_counts_neither_in_nms_nor_for_stability() -> None:
+    """Each half's mask reaches over the padding, three quarters of the square; in the photo they share nothing."""
+    pixels = np.full((40, 160, 3), 127, dtype=np.uint8)
+    pixels[:, :80, 0], pixels[:, 80:, 0] = 51, 204
+    settings = Settings(conf=0.01, mask_choice="single")
+    result = fake_segmenter(settings, resize="letterbox").segment(pixels)
+    left = np.arange(160) < 80
+    found = result.to_dense()
+    assert len(found) == 2
+    assert sorted((mask == left).mean() for mask in found) == pytest.approx([0, 1], abs=0.03)
+    assert (result.stability_score > 0.9).all()
+
+
+def test_all3_gives_each_click_three_masks_of_one_label() -> None:
+    off = {"nms_iou": 1.0, "containment": 1.0}
+    pixels = sample_pixels("coffee.png")
+    best = fake_segmenter(Settings(**off)).segment(pixels)
+    every = fake_segmenter(Settings(mask_choice="all3", **off)).segment(pixels)
+    assert 0 < len(every) <= 3 * len(best) and len(every) > len(best)
+    assert set(_rows(best)) < set(_rows(every))
+    areas = every.to_dense().mean(axis=(1, 2))
+    np.testing.assert_allclose(every.predicted_iou, np.clip(0.5 + areas, 0, 0.99), rtol=0, atol=0.04)  # its rule
+    for point in np.unique(every.points, axis=0):
+        mine = (every.points == point).all(axis=1)
+        assert mine.sum() <= 3 and len({every.names[i] for i in np.flatnonzero(mine)}) == 1
+
+
+def _rows(result: Result) -> list[tuple[float, float, float, str, str]]:
+    return [
+        (*map(float, point), float(iou), mask["counts"], name)
+        for point, iou, mask, name in zip(result.points, result.predicted_iou, result.masks, result.names, strict=True)
+    ]
+
+
+def test_joined_fragments_cover_what_the_fragments_did() -> None:
+    settings = Settings(conf=0.2, nms_iou=0.9, containment=1.0)
+    pixels = sample_pixels("motorcycle_left.png")
+    apart = fake_segmenter(settings).segment(pixels)
+    joined = fake_segmenter(replace(settings, join_fragments=True)).segment(pixels)
+    assert 0 < len(joined) < len(apart)
+    assert (np.diff(joined.scores) <= 0).all() and set(joined.scores) <= set(apart.scores)
+    for name in set(apart.names):
+        pieces, whole = (_union(result, name) for result in (apart, joined))
+        assert whole[pieces].all(), "joining hides nothing"
+        assert whole.sum() < 1.1 * pieces.sum(), "and closes no more than seams"
+
+
+def _union(result: Result, name: str) -> np.ndarray:
+    return result.to_dense()[[given == name for given in result.names]].any(axis=0)
+
+
+def test_state_that_the_mask_graph_does_not_read_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The format lets a mask graph read any of the ``m_*``."""
+    honest, bundle = FakeSession._prompt, fake_bundle()
+    prompt = bundle.graphs["prompt"]
+    more = replace(prompt, outputs=(*prompt.outputs, Tensor("m_more", "float32", ("g", 3))))
+    bundle = replace(bundle, graphs={**bundle.graphs, "prompt": more})
+    monkeypatch.setattr(
+        FakeSession,
+        "_prompt",
+        lambda self, feeds: {**honest(self, feeds), "m_more": np.zeros((len(feeds["points"]), 3), np.float32)},
+    )
+    segmenter = Segmenter(fake_model(bundle), select_classes(bundle.classes), Settings())
+    pixels = sample_pixels("coffee.png")
+    assert segmenter.segment(pixels).masks == fake_segmenter().segment(pixels).masks
+
+
 def test_groups_rename_and_sum() -> None:
     pixels = np.full((60, 60, 3), (220, 40, 40), dtype=np.uint8)
     plain = fake_segmenter().segment(pixels)
@@ -112,8 +190,10 @@ def test_groups_rename_and_sum() -> None:
 def test_fingerprint_changes_with_what_changes_results() -> None:
     base = fake_segmenter().fingerprint
     assert base == fake_segmenter().fingerprint
-    for settings in (Settings(conf=0.9), Settings(nms_iou=0.7), Settings(points_per_side=4), Settings(chunk=3)):
-        assert fake_segmenter(settings).fingerprint != base
+    other = {"points_per_side": 4, "mask_choice": "whole", "conf": 0.9, "class_conf": {"red": 0.9}, "chunk": 3}
+    other |= {"record_floor": 0.3, "nms_iou": 0.7, "class_aware": True, "containment": 0.7, "join_fragments": True}
+    for field in fields(Settings):
+        assert fake_segmenter(replace(Settings(), **{field.name: other[field.name]})).fingerprint != base, field.name
     assert fake_segmenter(classes=["red"]).fingerprint != base
     import json
 
