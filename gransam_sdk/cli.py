@@ -26,9 +26,11 @@ import typer
 
 from .commands.annotate import annotate
 from .commands.compile import compile_
+from .commands.crawl import crawl
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
 from .commands.streams import narrate
+from .commands.synth import synth
 from .commands.train import train
 from .errors import GranSAMError
 from .version import __version__
@@ -61,6 +63,8 @@ def gransam(
 app.command()(annotate)
 app.command("eval")(evaluate)
 app.command()(train)
+app.command()(synth)
+app.command()(crawl)
 app.command("compile")(compile_)
 app.command()(doctor)
 

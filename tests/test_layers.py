@@ -18,9 +18,9 @@ TORCH = {"numpy", "PIL", "torch", "safetensors"}
 LIBRARIES = {
     "runtime": CORE | {"PIL", "onnxruntime", "supervision"},
     "annotate": CORE | {"PIL"},
-    "evaluation": CORE | {"PIL"},
+    "evaluation": CORE | {"PIL", "pycocotools"},
     "models": TORCH,
-    "training": TORCH,
+    "training": TORCH | {"diffusers", "huggingface_hub"},
     "export": TORCH | {"onnx", "onnxscript", "onnxruntime"},
     "commands": {"typer", "rich", "onnxruntime"},
     "cli": {"typer"},

@@ -28,6 +28,12 @@ def train(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of initialisation, order and dropout.")] = 0,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", metavar="DIR", help="Keeps the pictures' tokens; $GRANSAM_HOME or ~/.cache/gransam by default."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
 ) -> None:
     """Learn classes from example pictures (no masks, no boxes) and write a bundle that labels them."""
@@ -37,17 +43,18 @@ def train(
     from ..runtime.load import load_model
     from ..training.extra import require
 
-    require("train", "torch", "onnx", "onnxscript")
+    require("train", "torch", "onnx", "onnxscript", "safetensors")
     from ..export.assemble import add_head
     from ..export.bundle import check_target
     from ..training.fit import PAPER, HeadConfig, fit_head
     from ..training.tokens import extract_bags
+    from .token_progress import TokenProgress
 
     check_target(out, overwrite=overwrite)
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
     base_bundle = open_bundle(base)
-    with load_model(base_bundle, device=device) as model:
-        bags = extract_bags(model, pictures, progress=_say_progress)
+    with load_model(base_bundle, device=device) as model, TokenProgress() as shown:
+        bags = extract_bags(model, pictures, cache=cache, announce=shown.announce, progress=shown.advance)
     for path, reason in bags.skipped:
         narrate(f"skipped {path}: {reason}")
     fitted = fit_head(bags, config, log=narrate)
@@ -62,11 +69,6 @@ def train(
         overwrite=overwrite,
     )
     narrate(f"wrote {bundle.path}: {len(bundle.classes)} classes, sha256 {bundle.digest[:16]}...")
-
-
-def _say_progress(done: int, total: int) -> None:
-    if done % 100 == 0 or done == total:
-        narrate(f"tokens of {done} of {total} pictures")
 
 
 def _classes(bags: Bags, config: HeadConfig) -> list[ClassInfo]:

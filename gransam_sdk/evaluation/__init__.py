@@ -1,1 +1,1 @@
-"""How good the labels are: mIoU against ground truth."""
+"""How good the labels are: mIoU and average precision against ground truth."""

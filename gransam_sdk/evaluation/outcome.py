@@ -50,11 +50,11 @@ class Evaluation:
         """Everything but ids and matrices, in per cent; a class that does not occur is null."""
         return {
             "photos": len(self.ids),
-            "miou": _percent(self.miou),
-            "miou_interval95": [_percent(value) for value in self.interval],
-            "foreground": _percent(self.foreground),
-            "foreground_interval95": [_percent(value) for value in self.foreground_interval],
-            "iou": {name: _percent(value) for name, value in zip(self.classes, self.iou.tolist(), strict=True)},
+            "miou": percent(self.miou),
+            "miou_interval95": [percent(value) for value in self.interval],
+            "foreground": percent(self.foreground),
+            "foreground_interval95": [percent(value) for value in self.foreground_interval],
+            "iou": {name: percent(value) for name, value in zip(self.classes, self.iou.tolist(), strict=True)},
             "not_asked": list(self.not_asked),
             "extra_records": self.extra,
             "bootstrap": self.bootstrap,
@@ -176,5 +176,6 @@ def _check_bootstrap(bootstrap: int) -> None:
         raise InputError("bootstrap", expected="a whole number from 1", found=str(bootstrap))
 
 
-def _percent(fraction: float) -> float | None:
+def percent(fraction: float) -> float | None:
+    """A fraction in per cent with four decimals; None for NaN, which JSON does not know."""
     return None if math.isnan(fraction) else round(100 * fraction, 4)

@@ -1,37 +1,21 @@
-"""PASCAL VOC segmentation: a run's records against palette PNGs, mIoU over 21 classes."""
+"""PASCAL VOC segmentation: a run's records against palette PNGs, mIoU over 21 classes or five super-classes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from ..annotate.exporters import ClassEntry, class_entries, kept_annotations
+from ..annotate.exporters import kept_annotations
 from ..annotate.exporters.voc import semantic_map
-from ..annotate.record import iter_records
 from ..errors import InputError
 from ..shapes import Int, Pixels
-from .miou import IGNORE, confusion_matrix
+from .class_names import VOC_CLASSES, VOC_VALUES
+from .labelled_run import LabelledRun, compare_maps, few, matched_records, read_run
+from .miou import IGNORE
 from .outcome import Evaluation, summarise
-
-VOC_CLASSES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-"""Pixel value = place in this tuple."""
-OTHER_NAMES = {
-    "airplane": "aeroplane",
-    "couch": "sofa",
-    "dining table": "diningtable",
-    "motorcycle": "motorbike",
-    "potted plant": "pottedplant",
-    "tv": "tvmonitor",
-}
-"""What COCO calls VOC's classes, where the names differ."""
+from .super_classes import SUPER_NAMES, SUPER_VALUES, super_map
 
 
 def evaluate_voc(
@@ -39,6 +23,7 @@ def evaluate_voc(
     gt: str | Path,
     *,
     conf: float | Mapping[str, float] | None = None,
+    super_classes: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -49,94 +34,48 @@ def evaluate_voc(
         gt: Folder with ``SegmentationClass/<id>.png`` (0 background, 1-20, 255 ignored). If it holds a ``dev.txt``,
             the ids in it are evaluated, else every PNG's. The record of an id is the one whose photo has it as stem.
         conf: One confidence threshold, or thresholds by label, over those of the run.
+        super_classes: Evaluate the paper's five super-classes: the ground truth is mapped to them, and so is each
+            label, which may be a super-class, a group of classes of one, or one of VOC's classes.
         bootstrap: Photo sets to draw for the 95 % intervals, at least 1.
         seed: Seed of the draws.
 
     Raises:
-        InputError: No run, no ground truth, labels that are not VOC's (groups), a listed photo without a record or
-            with two, sizes that differ, a label map with other values, a threshold below what the run recorded.
+        InputError: No run, no ground truth, labels that the ground truth does not know, a listed photo without a
+            record or with two, sizes that differ, a label map with other values, a threshold below what the run
+            recorded.
     """
-    run, gt = Path(run), Path(gt)
-    described = _read_run(run)
-    floor = float(described["settings"]["record_floor"])
-    classes = _with_conf(class_entries(described["classes"]), conf, floor)
-    values = _voc_values(described["classes"])
-    ids = _listed_ids(gt)
-    wanted = set(ids)
+    gt = Path(gt)
+    labelled = read_run(Path(run), conf)
+    names = SUPER_NAMES if super_classes else VOC_CLASSES
+    values = _label_values(labelled, super_classes)
     confusions: dict[str, Int] = {}
     extra = 0
-    for record in iter_records(run):
-        photo = PurePosixPath(record["image"]["file_name"]).stem
-        if photo not in wanted:
+    for photo, record in matched_records(labelled.folder, _listed_ids(gt), gt):
+        if photo is None:
             extra += 1
             continue
-        if photo in confusions:
-            raise InputError(f"run {run}", expected=f"one record for {photo}", found="two or more photos of that name")
-        predicted = semantic_map(record, kept_annotations(record, classes), values)
-        confusions[photo] = _compare(gt / "SegmentationClass" / f"{photo}.png", predicted, record)
-    _check_complete(run, gt, [photo for photo in ids if photo not in confusions], len(ids))
-    not_asked = tuple(name for value, name in enumerate(VOC_CLASSES) if value and value not in values.values())
-    return summarise(confusions, VOC_CLASSES, not_asked=not_asked, extra=extra, bootstrap=bootstrap, seed=seed)
+        path = gt / "SegmentationClass" / f"{photo}.png"
+        truth = super_map(_read_label_map(path)) if super_classes else _read_label_map(path)
+        predicted = semantic_map(record, kept_annotations(record, labelled.classes), values)
+        confusions[photo] = compare_maps(truth, predicted, len(names), record=record, source=str(path))
+    not_asked = tuple(name for value, name in enumerate(names) if value and value not in values.values())
+    return summarise(confusions, names, not_asked=not_asked, extra=extra, bootstrap=bootstrap, seed=seed)
 
 
-def _read_run(run: Path) -> dict[str, Any]:
-    """The run's own account of its classes and settings."""
-    try:
-        described = json.loads((run / "run.json").read_bytes())
-        if all(isinstance(row["members"], list) for row in described["classes"]):
-            float(described["settings"]["record_floor"])
-            return dict(described)
-        found = "classes without members"
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        found = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-    raise InputError(
-        f"run {run}",
-        expected="a folder with the run.json of a run",
-        found=found,
-        do="make one with gransam annotate PHOTOS -o RUN",
-    )
-
-
-def _with_conf(
-    classes: Sequence[ClassEntry], conf: float | Mapping[str, float] | None, floor: float
-) -> tuple[ClassEntry, ...]:
-    """The classes with other thresholds; none may ask for masks that the run did not record."""
-    if conf is None:
-        return tuple(classes)
-    wanted = conf if isinstance(conf, Mapping) else {entry.name: conf for entry in classes}
-    unknown = sorted(set(wanted) - {entry.name for entry in classes})
-    if unknown:
-        raise InputError(
-            "conf", expected=f"labels of the run: {', '.join(c.name for c in classes)}", found=", ".join(unknown)
-        )
-    changed = []
-    for entry in classes:
-        threshold, least = float(wanted.get(entry.name, entry.threshold)), min(entry.threshold, floor)
-        if threshold < least:
-            raise InputError(
-                f"conf of {entry.name}",
-                expected=f"{least:g} or more: masks below it were not recorded",
-                found=f"{threshold:g}",
-                do="annotate into a new folder with that --conf",
-            )
-        changed.append(replace(entry, threshold=threshold))
-    return tuple(changed)
-
-
-def _voc_values(rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """VOC's pixel value by ``category_id``; a label stands for the one class that is its member, whatever its name."""
-    members = {row["id"]: [OTHER_NAMES.get(name.lower(), name.lower()) for name in row["members"]] for row in rows}
-    strange = [
-        row["name"] for row in rows if len(members[row["id"]]) != 1 or members[row["id"]][0] not in VOC_CLASSES[1:]
-    ]
-    if strange:
-        raise InputError(
-            "labels of the run",
-            expected="VOC's 20 classes, or some of them, one a label",
-            found=_few(strange),
-            do="a group or another class has no VOC ground truth: annotate into a new folder without it",
-        )
-    return {category: VOC_CLASSES.index(names[0]) for category, names in members.items()}
+def _label_values(labelled: LabelledRun, super_classes: bool) -> dict[int, int]:
+    """Pixel value by ``category_id``."""
+    values, strange = labelled.values(SUPER_VALUES if super_classes else VOC_VALUES)
+    if not strange:
+        return values
+    if super_classes:
+        expected = f"{', '.join(SUPER_NAMES[1:])}, or classes of VOC, of one of these in each label"
+        do = "annotate into a new folder with the classes file docs/granularity.toml"
+    else:
+        expected = "VOC's 20 classes, or some of them, one a label"
+        do = "a group or another class has no VOC ground truth: annotate into a new folder without it"
+        if not labelled.values(SUPER_VALUES)[1]:
+            do += ", or evaluate the super-classes with --super"
+    raise InputError("labels of the run", expected=expected, found=few(strange), do=do)
 
 
 def _listed_ids(gt: Path) -> list[str]:
@@ -150,26 +89,13 @@ def _listed_ids(gt: Path) -> list[str]:
         absent = [photo for photo in ids if not (folder / f"{photo}.png").is_file()]
         if absent:
             raise InputError(
-                f"{listing}", expected="a PNG in SegmentationClass for every id", found=f"none for {_few(absent)}"
+                f"{listing}", expected="a PNG in SegmentationClass for every id", found=f"none for {few(absent)}"
             )
     else:
         ids = sorted(path.stem for path in folder.glob("*.png"))
     if not ids:
         raise InputError(f"ground truth {gt}", expected="at least one label map", found="none")
     return ids
-
-
-def _compare(path: Path, predicted: Pixels, record: Mapping[str, Any]) -> Int:
-    truth = _read_label_map(path)
-    if truth.shape != predicted.shape:
-        name = record["image"]["file_name"]
-        raise InputError(
-            f"sizes of {name} and {path}",
-            expected=f"one size for both; the label map has {truth.shape[1]} x {truth.shape[0]}",
-            found=f"the record has {predicted.shape[1]} x {predicted.shape[0]}",
-            do="compare label maps with the photos they were drawn on; records are in the upright frame",
-        )
-    return confusion_matrix(truth, predicted, len(VOC_CLASSES))
 
 
 def _read_label_map(path: Path) -> Pixels:
@@ -186,20 +112,6 @@ def _read_label_map(path: Path) -> Pixels:
     strange = np.setdiff1d(labels, [*range(len(VOC_CLASSES)), IGNORE])
     if strange.size:
         raise InputError(
-            f"label map {path}", expected="0 to 20, or 255 for ignored pixels", found=_few([str(v) for v in strange])
+            f"label map {path}", expected="0 to 20, or 255 for ignored pixels", found=few([str(v) for v in strange])
         )
     return labels
-
-
-def _check_complete(run: Path, gt: Path, missing: Sequence[str], listed: int) -> None:
-    if missing:
-        raise InputError(
-            f"run {run}",
-            expected=f"a record for each of the {listed} photos of {gt}",
-            found=f"{len(missing)} without: {_few(missing)}",
-            do="annotate these photos into the same run; failures.jsonl names those that could not be read",
-        )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-ALIASES = {
-    "aeroplane": ("airplane", "plane"),
+from ..evaluation.class_names import COCO_NAMES
+
+_EVERYDAY = {
+    "aeroplane": ("plane",),
     "bicycle": ("bike",),
-    "diningtable": ("dining table", "table"),
-    "motorbike": ("motorcycle",),
+    "diningtable": ("table",),
     "person": ("people", "human"),
-    "pottedplant": ("potted plant", "plant"),
-    "sofa": ("couch",),
-    "tvmonitor": ("tv", "monitor", "television"),
+    "pottedplant": ("plant",),
+    "tvmonitor": ("monitor", "television"),
+}
+ALIASES = {
+    name: (*((COCO_NAMES[name],) if name in COCO_NAMES else ()), *_EVERYDAY.get(name, ()))
+    for name in sorted({*COCO_NAMES, *_EVERYDAY})
 }
 """VOC's name to others; where VOC and COCO differ, COCO's comes first."""
 

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .config import ClassReduction, EntropyRule
+
+NORMALISED_ENTROPY = 0.5
+"""Share of ln C from which the rule ``normalised`` calls an instance unsure."""
+ENTROPY_QUANTILE = 0.5
+"""Share of the training instances that the rule ``quantile`` calls sure."""
 
 
 def bag_size(instances: int, divisor: int) -> int:
@@ -27,7 +35,7 @@ def mil_loss(logits: Tensor, labels: Tensor, divisor: int) -> Tensor:
 
     Args:
         logits: (b,g,k) instance logits.
-        labels: (b,k) multi-hot; normalised to sum to 1 here.
+        labels: (b,k) multi-hot; normalised to sum to 1 here, so class and explicit background weigh half each.
         divisor: a.
 
     Returns:
@@ -48,6 +56,28 @@ def entropy_threshold(classes: int, top: float = 0.7) -> float:
     return -(top * math.log(top) + rest * math.log(rest / (classes - 1)))
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of the softmax over the last axis: (...,k) to (...)."""
+    log_p = logits.log_softmax(dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)
+
+
+def unsure_from(rule: EntropyRule, teacher_logits: Tensor) -> float:
+    """The entropy in nats from which the teacher counts as unsure.
+
+    Args:
+        rule: See ``HeadConfig.entropy_rule``.
+        teacher_logits: (m,g,k) of all training instances: ``quantile`` is one number for all pictures, and not one a
+            batch, so that what is bad does not change with the order of the pictures.
+    """
+    classes = teacher_logits.shape[-1]
+    if rule == "normalised":
+        return NORMALISED_ENTROPY * math.log(classes)
+    if rule == "quantile":
+        return float(np.quantile(entropy(teacher_logits).numpy(), ENTROPY_QUANTILE))
+    return entropy_threshold(classes)
+
+
 def bad_instances(teacher_logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """B of equation (4): instances that the teacher is unsure of, or sure and wrong.
 
@@ -59,28 +89,28 @@ def bad_instances(teacher_logits: Tensor, labels: Tensor, threshold: float) -> T
     Returns:
         (b,g) bool.
     """
-    log_p = teacher_logits.log_softmax(dim=2)
-    entropy = -(log_p.exp() * log_p).sum(dim=2)
     right = labels.gather(1, teacher_logits.argmax(dim=2)) > 0
-    return (entropy >= threshold) | ~right
+    return (entropy(teacher_logits) >= threshold) | ~right
 
 
-def uncertainty_loss(logits: Tensor, bad: Tensor) -> Tensor:
+def uncertainty_loss(logits: Tensor, bad: Tensor, reduction: ClassReduction = "sum") -> Tensor:
     """Equation (4): the student's cross-entropy with the uniform distribution on bad instances.
 
     Args:
         logits: (b,g,k) student logits.
         bad: (b,g) bool.
+        reduction: Over classes: ``sum`` as printed, or ``mean``.
 
     Returns:
-        Scalar: summed over classes as printed, mean over a bag's bad instances (0 where there are none), mean over
-        bags. Its least value is k·ln k per bag with bad instances.
+        Scalar: mean over a bag's bad instances (0 where there are none), mean over bags. Its least value per bag with
+        bad instances is k·ln k for ``sum``, ln k for ``mean``.
     """
-    to_uniform = -logits.log_softmax(dim=2).sum(dim=2) * bad
+    log_p = logits.log_softmax(dim=2)
+    to_uniform = -(log_p.sum(dim=2) if reduction == "sum" else log_p.mean(dim=2)) * bad
     return (to_uniform.sum(dim=1) / bad.sum(dim=1).clamp(min=1)).mean()
 
 
-def background_loss(logits: Tensor) -> Tensor:
+def background_loss(logits: Tensor, reduction: ClassReduction = "sum") -> Tensor:
     """The same cross-entropy for instances (m,g,k) of photos that show none of the classes; scalar."""
     everything = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
-    return uncertainty_loss(logits, everything)
+    return uncertainty_loss(logits, everything, reduction)

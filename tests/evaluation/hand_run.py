@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from gransam_sdk.evaluation.class_names import VOC_CLASSES
 from gransam_sdk.evaluation.outcome import Evaluation
-from gransam_sdk.evaluation.voc import VOC_CLASSES, evaluate_voc
+from gransam_sdk.evaluation.voc import evaluate_voc
 
 PALETTE = [value for i in range(256) for value in (i, 255 - i, i // 2)]
 NAMES = VOC_CLASSES[1:]
@@ -68,18 +69,32 @@ def write_run(
     members: Mapping[str, list[str]] | None = None,
 ) -> None:
     """A run whose records hold each value of a map as one mask: value i is the label ``names[i - 1]``."""
+    masks = {
+        key: [(labels == v, int(v), confidence) for v in np.unique(labels) if v not in (0, 255)]
+        for key, labels in maps.items()
+    }
+    write_masks(run, masks, {key: labels.shape for key, labels in maps.items()}, names, members)
+
+
+def write_masks(
+    run: Path,
+    masks: Mapping[str, list[tuple[np.ndarray, int, float]]],
+    sizes: Mapping[str, tuple[int, ...]],
+    names: tuple[str, ...] = NAMES,
+    members: Mapping[str, list[str]] | None = None,
+) -> None:
+    """A run of given masks, each with its label ``names[i - 1]`` as i, and its confidence."""
     (run / "records").mkdir(parents=True)
     classes = [
         {"id": i, "name": name, "members": (members or {}).get(name, [name]), "color": [i, i, i], "threshold": 0.4}
         for i, name in enumerate(names, start=1)
     ]
     (run / "run.json").write_text(json.dumps({"schema": 1, "classes": classes, "settings": {"record_floor": 0.3}}))
-    for key, labels in maps.items():
-        values = [int(v) for v in np.unique(labels) if v not in (0, 255)]
-        found = [annotation(labels == v, v, names[v - 1], confidence) for v in values]
-        h, w = labels.shape
+    for key, found in masks.items():
+        h, w = sizes[key]
         image = {"file_name": key, "width": w, "height": h, "sha256": "0" * 64, "orientation": 1}
-        numbered = [{"id": i, **a} for i, a in enumerate(found, start=1)]
+        rows = [annotation(mask, label, names[label - 1], confidence) for mask, label, confidence in found]
+        numbered = [{"id": i, **row} for i, row in enumerate(rows, start=1)]
         path = run / "records" / f"{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"schema": 1, "image": image, "annotations": numbered}) + "\n")

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from bags_by_hand import CLASSES, INSTANCES, TOKENS, WIDTH, noisy_bags
 
 from gransam_sdk.errors import InputError
 from gransam_sdk.models.head import Head
-from gransam_sdk.runtime.fake_bundle import fake_bundle
-from gransam_sdk.runtime.fake_session import fake_model
+from gransam_sdk.training import trainer
 from gransam_sdk.training.aliases import aliases_of
-from gransam_sdk.training.fit import PAPER, HeadConfig, fit_head
-from gransam_sdk.training.tokens import Bags, extract_bags
-
-CLASSES, INSTANCES, WIDTH = 4, 24, 20
-
-
-def noisy_bags(seed: int = 0, count: int = 120) -> Bags:
-    """A quarter of a bag's instances carry the class, the rest come from a background shared by all."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(CLASSES, WIDTH)) * 2
-    labels = np.arange(count) % (CLASSES + 1) - 1  # -1 is background
-    instances = rng.normal(size=(count, INSTANCES, WIDTH))
-    for bag, label in zip(instances, labels, strict=True):
-        if label >= 0:
-            bag[: INSTANCES // 4] += centres[label]
-    names = tuple(f"class{i}" for i in range(CLASSES))
-    return Bags(classes=names, instances=instances.astype(np.float16), labels=labels, token_width=16)
+from gransam_sdk.training.config import PAPER, HeadConfig
+from gransam_sdk.training.fit import fit_head
+from gransam_sdk.training.instances import select_instances, training_set
+from gransam_sdk.training.losses import background_loss, bad_instances, entropy_threshold, mil_loss, uncertainty_loss
+from gransam_sdk.training.tokens import Bags
 
 
 def test_head_has_the_papers_size() -> None:
@@ -73,58 +60,181 @@ def test_same_seed_same_head() -> None:
     assert not torch.equal(first["fc.weight"], other["fc.weight"])
 
 
-def test_papers_setting_reads_tokens_alone() -> None:
-    fitted = fit_head(noisy_bags(), HeadConfig(inputs="tokens", epochs=1))
-    assert fitted.head.fc.in_features == 16
-    assert PAPER.dropout == 0.9 and PAPER.background_weight == 0 and PAPER.threshold == 0.7
+def plain_loop(bags: Bags, teacher: Head | None = None) -> Head:
+    """The shipped setting's training without any switch: what the embedded bundle was made with."""
+    x = torch.from_numpy(bags.instances[bags.labels >= 0].astype(np.float32))
+    background = torch.from_numpy(bags.instances[bags.labels < 0].astype(np.float32))
+    y = torch.nn.functional.one_hot(torch.from_numpy(bags.labels[bags.labels >= 0]), CLASSES).float()
+    torch.manual_seed(0)
+    head = Head(WIDTH, CLASSES, 0.5)
+    head.mean.copy_(x.flatten(0, 1).mean(0))
+    head.deviation.copy_(x.flatten(0, 1).std(0) + 1e-3)
+    adam = torch.optim.Adam(head.parameters(), lr=1e-3)
+    for _ in range(5):
+        for rows in torch.randperm(len(x)).split(64):
+            logits = head.train()(x[rows])
+            loss = mil_loss(logits, y[rows], 8)
+            if teacher:
+                with torch.no_grad():
+                    bad = bad_instances(teacher(x[rows]), y[rows], entropy_threshold(CLASSES))
+                loss = loss + 0.15 * uncertainty_loss(logits, bad)
+                loss = loss + 0.15 * background_loss(head(background[torch.randint(len(background), (16,))]))
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    return head.eval()
 
 
-@pytest.mark.parametrize("wrong", [{"dropout": 1.0}, {"epochs": 0}, {"threshold": 0.0}, {"inputs": "pixels"}])
+def test_shipped_setting_is_the_plain_loop_bit_by_bit() -> None:
+    bags = noisy_bags()
+    with torch.random.fork_rng(devices=[]):
+        expected = plain_loop(bags, plain_loop(bags)).state_dict()
+    fitted = fit_head(bags, HeadConfig())
+    assert all(torch.equal(value, expected[name]) for name, value in fitted.head.state_dict().items())
+    assert fitted.epochs == (5, 5) and fitted.held_out_accuracy is None and not fitted.background
+
+
+def test_papers_setting() -> None:
+    fitted = fit_head(noisy_bags(), replace(PAPER, epochs=1))
+    assert fitted.head.fc.in_features == TOKENS
+    assert (PAPER.dropout, PAPER.background_weight, PAPER.threshold, PAPER.divisor) == (0.9, 0, 0.7, 8)
+    assert (PAPER.epochs, PAPER.hold_out, PAPER.batch, PAPER.learning_rate) == (30, 0.1, 64, 1e-3)
+    assert (PAPER.init, PAPER.class_reduction, PAPER.uncertainty_weight) == ("xavier", "sum", 0.15)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"dropout": 1.0},
+        {"epochs": 0},
+        {"threshold": 0.0},
+        {"inputs": "pixels"},
+        {"background": "none"},
+        {"class_reduction": "max"},
+        {"entropy_rule": ""},
+        {"init": "zeros"},
+        {"hold_out": 1.0},
+        {"patience": 0},
+        {"weight_decay": -1e-4},
+    ],
+)
 def test_config_is_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         HeadConfig(**wrong)  # type: ignore[arg-type]
 
 
-def write_picture(path: Path, color: tuple[int, int, int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 30), color).save(path)
+def test_lambda_2_is_scaled_to_the_classes_when_asked() -> None:
+    assert HeadConfig().student_weight(80) == 0.15
+    scaled = HeadConfig(scale_uncertainty=True)
+    assert scaled.student_weight(20) == 0.15
+    assert scaled.student_weight(80) == pytest.approx(0.0375)
 
 
-def test_bags_from_class_folders(tmp_path: Path) -> None:
-    for i in range(3):
-        write_picture(tmp_path / "red" / f"{i}.png", (220, 40, 40))
-        write_picture(tmp_path / "blue" / f"{i}.png", (40, 40, 220))
-    write_picture(tmp_path / "_background" / "0.png", (128, 128, 128))
-    write_picture(tmp_path / "_later" / "0.png", (1, 2, 3))
-    (tmp_path / "red" / "broken.jpg").write_bytes(b"these bytes are no picture")
-    model = fake_model(fake_bundle())
-    bags = extract_bags(model, tmp_path)
-    assert bags.classes == ("blue", "red")
-    assert bags.labels.tolist() == [0, 0, 0, 1, 1, 1, -1]
-    assert bags.instances.shape == (7, 36, 4 * 8 + 6) and bags.token_width == 32
-    assert [(Path(path).name, reason) for path, reason in bags.skipped] == [("broken.jpg", "format")]
-    is_red = bags.instances[:, 0, 0] > bags.instances[:, 0, 2]  # the fake's tokens begin with the clicked colour
-    assert is_red.tolist() == [False] * 3 + [True] * 3 + [False]
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"background": "explicit"},
+        {"class_reduction": "mean"},
+        {"entropy_rule": "normalised"},
+        {"entropy_rule": "quantile"},
+        {"init": "xavier"},
+        {"scale_uncertainty": True},
+        {"weight_decay": 0.1},
+        {"divisor": 2},
+        {"hold_out": 0.1},
+        {"background_weight": 0.0},
+    ],
+)
+def test_every_switch_changes_the_head(switch: dict[str, Any]) -> None:
+    bags = noisy_bags(count=60)
+    quick = HeadConfig(epochs=2, learning_rate=0.01)  # so that the teacher is sure of something
+    plain, other = (fit_head(bags, config).head.state_dict() for config in (quick, replace(quick, **switch)))
+    assert not torch.equal(plain["fc.weight"], other["fc.weight"])
 
 
-def test_unusable_folders_say_what_to_do(tmp_path: Path) -> None:
-    model = fake_model(fake_bundle())
-    with pytest.raises(InputError, match="no class folders"):
-        extract_bags(model, tmp_path)
-    write_picture(tmp_path / "red" / "0.png", (220, 40, 40))
-    with pytest.raises(InputError, match="two classes"):
-        extract_bags(model, tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty"):
-        extract_bags(model, tmp_path)
-    (tmp_path / "empty" / "0.jpg").write_bytes(b"x")
-    with pytest.raises(InputError, match="none that can be read"):
-        extract_bags(model, tmp_path)
-    for name in ("a=b", "cats, dogs", "RED"):
-        write_picture(tmp_path / name / "0.png", (1, 2, 3))
-        with pytest.raises(InputError, match="typed after -c"):
-            extract_bags(model, tmp_path)
-        shutil.rmtree(tmp_path / name)
+def test_xavier_starts_without_biases_and_within_its_bound() -> None:
+    config = HeadConfig(init="xavier", epochs=1, learning_rate=1e-9, uncertainty_weight=0.0)
+    head = fit_head(noisy_bags(count=20), config).head
+    assert head.fc.bias.abs().max() < 1e-6
+    bound = (6 / (WIDTH + 512)) ** 0.5
+    assert 0.99 * bound < head.fc.weight.abs().max() <= bound + 1e-6
+
+
+def test_explicit_background_is_a_class_of_its_own() -> None:
+    bags = noisy_bags()
+    examples = training_set(bags, HeadConfig(background="explicit"))
+    assert len(examples.instances) == len(bags.labels) and len(examples.background) == 0
+    assert examples.labels[:2].tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 1]]
+    fitted = fit_head(bags, HeadConfig(background="explicit", epochs=12))
+    assert fitted.background and fitted.head.fc3.out_features == CLASSES + 1
+    assert fitted.bag_accuracy > 0.95
+    x = torch.from_numpy(noisy_bags(count=240).instances[120:].astype(np.float32))
+    labels = torch.from_numpy(noisy_bags(count=240).labels[120:])
+    with torch.no_grad():
+        answer = fitted.head(x).argmax(2)
+    carriers = labels >= 0
+    assert (answer[carriers, : INSTANCES // 4] == labels[carriers, None]).float().mean() > 0.8
+    assert (answer[~carriers] == CLASSES).float().mean() > 0.8
+
+
+def test_one_class_needs_something_to_be_told_from() -> None:
+    bags = noisy_bags()
+    rows = bags.labels <= 0
+    one = replace(bags, classes=("class0",), instances=bags.instances[rows], labels=bags.labels[rows])
+    fitted = fit_head(one, HeadConfig(background="explicit", epochs=1))
+    assert fitted.head.fc3.out_features == 2
+    with pytest.raises(InputError, match="implicit background"):
+        fit_head(one, HeadConfig())
+    with pytest.raises(InputError, match="hold_out"):
+        fit_head(one, HeadConfig(background="explicit", hold_out=0.1))
+    alone = replace(one, instances=one.instances[one.labels == 0], labels=one.labels[one.labels == 0])
+    with pytest.raises(InputError, match="no _background"):
+        fit_head(alone, HeadConfig(background="explicit"))
+
+
+def test_instances_by_kind() -> None:
+    bags = noisy_bags(count=3)
+    assert torch.equal(select_instances(bags, "fused"), torch.from_numpy(bags.instances))
+    assert torch.equal(select_instances(bags, "tokens"), torch.from_numpy(bags.instances[:, :, :TOKENS]))
+    single = select_instances(bags, "per_token")
+    assert single.shape == (3, 3 * INSTANCES, TOKENS // 4)
+    quarter = TOKENS // 4
+    assert single[1, 3 * 5 + 1].tolist() == bags.instances[1, 5, 2 * quarter : 3 * quarter].tolist(), "token 2 of 5"
+    fitted = fit_head(bags, HeadConfig(inputs="per_token", epochs=1))
+    assert fitted.head.fc.in_features == quarter
+
+
+def test_training_stops_when_the_hold_out_gets_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.8, 0.7, 0.8, 0.6, 1.0])
+    weights: list[torch.Tensor] = []
+
+    def judge(head: Head, *_: object) -> float:
+        weights.append(head.fc.weight.detach().clone())
+        return next(scores)
+
+    monkeypatch.setattr(trainer, "bag_accuracy", judge)
+    config = HeadConfig(epochs=60, hold_out=0.2, patience=3)
+    bags = noisy_bags(count=20)
+    stage = trainer.Trainer(training_set(bags, config), config, lambda line: None, None).run("teacher", None)
+    assert stage.epochs == 5, "three epochs after the second, none was better"
+    assert stage.held_out_accuracy == 0.8
+    assert torch.equal(stage.head.fc.weight, weights[3]), "of two equally good epochs, the later"
+    assert not torch.equal(weights[3], weights[4])
+
+
+def test_hold_out_is_not_trained_on_and_is_what_is_measured() -> None:
+    bags, config = noisy_bags(), HeadConfig(epochs=4, hold_out=0.2)
+    examples = training_set(bags, config)
+    assert len(examples.held) == 4 * 5 and len(examples.instances) == 4 * 19
+    fitted = fit_head(bags, config)
+    expected = trainer.bag_accuracy(fitted.head, examples.held, examples.held_labels, CLASSES, 8)
+    assert fitted.held_out_accuracy == expected
+
+
+def test_a_hold_out_needs_pictures() -> None:
+    bags = noisy_bags(count=5)
+    with pytest.raises(InputError, match="two pictures"):
+        fit_head(bags, HeadConfig(hold_out=0.1))
 
 
 def test_aliases_leave_the_names_of_classes_alone() -> None:

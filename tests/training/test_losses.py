@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from gransam_sdk.training.losses import (
     bad_instances,
     bag_logits,
     bag_size,
+    entropy,
     entropy_threshold,
     mil_loss,
     uncertainty_loss,
+    unsure_from,
 )
 
 
@@ -23,7 +26,7 @@ def one_hot(index: list[int], classes: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.tensor(index), classes).double()
 
 
-@pytest.mark.parametrize(("instances", "size"), [(100, 13), (5, 1), (8, 1), (9, 2), (256, 32), (1, 1)])
+@pytest.mark.parametrize(("instances", "size"), [(100, 13), (5, 1), (8, 1), (9, 2), (256, 32), (1, 1), (300, 38)])
 def test_bag_size(instances: int, size: int) -> None:
     assert bag_size(instances, 8) == size
 
@@ -71,21 +74,61 @@ def test_uncertainty_loss_of_equal_logits_and_of_no_bad_instance() -> None:
     assert background_loss(logits).item() == pytest.approx(20 * math.log(20))
 
 
-@pytest.mark.parametrize("loss", ["mil", "uncertainty"])
-def test_gradients_equal_finite_differences(loss: str) -> None:
-    rng = np.random.default_rng(3)
-    start = rng.normal(size=(2, 9, 4))
-    labels = one_hot([1, 3], 4)
-    bad = torch.from_numpy(rng.random((2, 9)) < 0.5)
+def test_mean_over_classes_is_the_sum_over_their_number() -> None:
+    logits = torch.zeros(2, 7, 20)
+    assert uncertainty_loss(logits, torch.ones(2, 7, dtype=torch.bool), "mean").item() == pytest.approx(math.log(20))
+    assert background_loss(logits, "mean").item() == pytest.approx(math.log(20))
+    logits, bad = torch.randn(2, 7, 20, dtype=torch.float64), torch.rand(2, 7) < 0.5
+    summed, mean = (uncertainty_loss(logits, bad, reduction).item() for reduction in ("sum", "mean"))
+    assert summed == pytest.approx(20 * mean)
 
-    def value(logits: torch.Tensor) -> torch.Tensor:
-        return mil_loss(logits, labels, 4) if loss == "mil" else uncertainty_loss(logits, bad)
 
-    leaf = torch.from_numpy(start).requires_grad_()
+def test_class_and_explicit_background_weigh_half_each() -> None:
+    logits = torch.randn(1, 10, 4, dtype=torch.float64)
+    log_p = bag_logits(logits, 8).log_softmax(1)[0]
+    label = torch.tensor([[0.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
+    assert mil_loss(logits, label, 8).item() == pytest.approx(-(log_p[1] + log_p[3]).item() / 2)
+
+
+def test_entropy_of_known_distributions() -> None:
+    top = torch.tensor([0.7] + [0.3 / 19] * 19, dtype=torch.float64)
+    assert entropy(top.log()).item() == pytest.approx(entropy_threshold(20))
+    assert entropy(torch.zeros(3, 5)).tolist() == pytest.approx([math.log(5)] * 3)
+
+
+def test_entropy_rules() -> None:
+    logits = torch.zeros(1, 5, 20)
+    logits[0, :, 0] = torch.tensor([9.0, 8.0, 5.0, 2.0, 0.0])  # surest first
+    assert unsure_from("top_probability", logits) == pytest.approx(1.494, abs=6e-4)
+    assert unsure_from("normalised", logits) == pytest.approx(math.log(20) / 2)
+    median = unsure_from("quantile", logits)
+    assert median == pytest.approx(entropy(logits)[0, 2].item())
+    assert bad_instances(logits, one_hot([0], 20), median).tolist() == [[False, False, True, True, True]]
+
+
+RNG = np.random.default_rng(3)
+START = RNG.normal(size=(2, 9, 4))
+BAD = torch.from_numpy(RNG.random((2, 9)) < 0.5)
+EXPLICIT = torch.tensor([[0.0, 1, 0, 1], [0, 0, 0, 1]], dtype=torch.float64)
+LOSSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mil": lambda logits: mil_loss(logits, one_hot([1, 3], 4), 4),
+    "mil, explicit background": lambda logits: mil_loss(logits, EXPLICIT, 4),
+    "uncertainty, sum": lambda logits: uncertainty_loss(logits, BAD, "sum"),
+    "uncertainty, mean": lambda logits: uncertainty_loss(logits, BAD, "mean"),
+    "background, sum": lambda logits: background_loss(logits, "sum"),
+    "background, mean": lambda logits: background_loss(logits, "mean"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_equal_finite_differences(name: str) -> None:
+    value = LOSSES[name]
+    leaf = torch.from_numpy(START).clone().requires_grad_()
     value(leaf).backward()
     assert leaf.grad is not None
-    for index in [(0, 0, 0), (1, 4, 3), (0, 8, 1), (1, 2, 2)]:
-        step = np.zeros_like(start)
+    assert leaf.grad.abs().max() > 0.01
+    for index in np.ndindex(*START.shape):
+        step = np.zeros_like(START)
         step[index] = 1e-6
-        slope = (value(torch.from_numpy(start + step)) - value(torch.from_numpy(start - step))).item() / 2e-6
+        slope = (value(torch.from_numpy(START + step)) - value(torch.from_numpy(START - step))).item() / 2e-6
         assert leaf.grad[index].item() == pytest.approx(slope, abs=1e-7)

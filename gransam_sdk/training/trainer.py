@@ -1,0 +1,143 @@
+"""One stage of training, teacher or student: epochs over bags, an early stop, a checkpoint after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..models.head import Head
+from .checkpoint import StageState, StageStore, optimizer_tensors, restore_optimizer
+from .config import HeadConfig
+from .instances import TrainingSet, class_rows, spread
+from .losses import background_loss, bad_instances, bag_logits, mil_loss, uncertainty_loss, unsure_from
+
+PART = 64
+"""Pictures in one pass where no gradient is needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage's result: its head, in evaluation mode, the epochs trained, and its accuracy on the hold-out if any."""
+
+    head: Head
+    epochs: int
+    held_out_accuracy: float | None
+
+
+class Trainer:
+    """Trains heads on one training set.
+
+    Args:
+        examples: What to train on.
+        config: How.
+        log: Told one line an epoch.
+        store: Where each epoch is saved and a killed stage goes on from.
+    """
+
+    def __init__(
+        self, examples: TrainingSet, config: HeadConfig, log: Callable[[str], None], store: StageStore | None
+    ) -> None:
+        self.examples, self.config, self.log, self.store = examples, config, log, store
+        self.mean, self.deviation = spread(examples.instances)
+
+    def run(self, stage: str, bad: Tensor | None) -> Stage:
+        """Trains one head from a fresh start, or from where the store has it; seeds torch's random numbers.
+
+        Args:
+            stage: Its name.
+            bad: (m,g) bool, the teacher's bad instances of all pictures; with them it is the student.
+        """
+        config = self.config
+        torch.manual_seed(config.seed)
+        head = self._fresh_head()
+        optimizer = torch.optim.Adam(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        state = self.store.load(stage) if self.store else None
+        if state:
+            head.load_state_dict(dict(state.head))
+            restore_optimizer(optimizer, state.optimizer)
+            torch.set_rng_state(state.rng)
+            self.log(f"{stage} goes on after epoch {state.epoch}")
+        state = state or StageState()
+        while state.epoch < config.epochs and not (config.hold_out and state.stale >= config.patience):
+            loss = self._epoch(head, optimizer, bad)
+            state.epoch += 1
+            line = f"{stage} epoch {state.epoch}/{config.epochs} loss {loss:.4f}"
+            if config.hold_out:
+                line += f" hold-out {self._judge(head, state):.1%}"
+            if self.store:
+                state.head, state.optimizer = head.state_dict(), optimizer_tensors(optimizer)
+                state.rng = torch.get_rng_state()
+                self.store.save(stage, state)
+            self.log(line)
+        if config.hold_out:
+            head.load_state_dict(dict(state.best))
+        accuracy = state.score if config.hold_out else None
+        return Stage(head=head.eval().requires_grad_(False), epochs=state.epoch, held_out_accuracy=accuracy)
+
+    def bad(self, teacher: Head) -> Tensor:
+        """(m,g) bool: B of equation (4), the teacher's bad instances of all pictures."""
+        with torch.no_grad():
+            logits = torch.cat([teacher(part.float()) for part in self.examples.instances.split(PART)])
+        threshold = unsure_from(self.config.entropy_rule, logits)
+        return bad_instances(logits, self.examples.labels, threshold)
+
+    def accuracy(self, head: Head) -> float:
+        """Share of the training pictures of a class whose bag's most probable class is theirs."""
+        rows, classes = class_rows(self.examples.labels, self.examples.classes)
+        return bag_accuracy(head, self.examples.instances[rows], classes, self.examples.classes, self.config.divisor)
+
+    def _fresh_head(self) -> Head:
+        head = Head(self.mean.shape[0], self.examples.labels.shape[1], self.config.dropout)
+        if self.config.init == "xavier":
+            for layer in (head.fc, head.fc1, head.fc2, head.fc3):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        head.mean.copy_(self.mean)
+        head.deviation.copy_(self.deviation)
+        return head
+
+    def _epoch(self, head: Head, optimizer: torch.optim.Optimizer, bad: Tensor | None) -> float:
+        """One pass over the pictures in a new order; the mean loss."""
+        head.train()
+        losses = []
+        for rows in torch.randperm(len(self.examples.instances)).split(self.config.batch):
+            loss = self._loss(head, bad, rows)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return sum(losses) / len(losses)
+
+    def _loss(self, head: Head, bad: Tensor | None, rows: Tensor) -> Tensor:
+        config, labels, background = self.config, self.examples.labels[rows], self.examples.background
+        logits = head(self.examples.instances[rows].float())
+        loss = mil_loss(logits, labels, config.divisor)
+        if bad is None:
+            return loss
+        weight, reduction = config.student_weight(labels.shape[1]), config.class_reduction
+        loss = loss + weight * uncertainty_loss(logits, bad[rows], reduction)
+        if config.background_weight and len(background):
+            drawn = torch.randint(len(background), (config.background_batch,))
+            doubt = background_loss(head(background[drawn].float()), reduction)
+            loss = loss + config.background_weight * doubt
+        return loss
+
+    def _judge(self, head: Head, state: StageState) -> float:
+        """Accuracy on the hold-out; the best epoch's weights are kept, of equally good ones the last."""
+        examples = self.examples
+        found = bag_accuracy(head.eval(), examples.held, examples.held_labels, examples.classes, self.config.divisor)
+        state.stale = 0 if found > state.score else state.stale + 1
+        if found >= state.score:
+            state.score = found
+            state.best = {name: value.clone() for name, value in head.state_dict().items()}
+        return found
+
+
+def bag_accuracy(head: nn.Module, instances: Tensor, labels: Tensor, classes: int, divisor: int) -> float:
+    """Share of bags (m,g,w) whose largest bag logit, explicit background's left out, is that of their label (m,)."""
+    with torch.no_grad():
+        parts = [bag_logits(head(part.float()), divisor)[:, :classes].argmax(1) for part in instances.split(PART)]
+    return float((torch.cat(parts) == labels).float().mean())

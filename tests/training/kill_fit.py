@@ -1,0 +1,79 @@
+"""Kills trainings at random moments, resumes them, and compares what is left with an unbroken one.
+
+Run by ``test_resume.py``; prints JSON. Trainings are forked from this process, which has imported all there is and has
+one thread, so that each begins at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from bags_by_hand import noisy_bags
+from safetensors.torch import save
+
+from gransam_sdk.training.config import HeadConfig
+from gransam_sdk.training.fit import fit_head
+
+CONFIG = HeadConfig(epochs=6, hold_out=0.2, patience=4, dropout=0.3)
+BAGS = noisy_bags(count=60)
+
+
+def start(out: Path, checkpoint: Path) -> int:
+    """Begins a training in a process of its own, which writes the head's bytes to ``out``; its id."""
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        head = fit_head(BAGS, CONFIG, checkpoint=checkpoint).head
+        out.write_bytes(save(head.state_dict()))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def progress(checkpoint: Path) -> str:
+    """What the checkpoint holds: stage files and their times."""
+    return " ".join(f"{path.name}:{path.stat().st_mtime_ns}" for path in sorted(checkpoint.glob("*.safetensors")))
+
+
+def main(work: Path, kills: int) -> None:
+    rng = random.Random(0)
+    torch.set_num_threads(1)
+    expected = save(fit_head(BAGS, CONFIG, checkpoint=work / "whole").head.state_dict())
+    begun = time.monotonic()
+    if expected != save(fit_head(BAGS, CONFIG).head.state_dict()):
+        raise RuntimeError("the checkpoint changes the head")
+    duration = time.monotonic() - begun
+    same, partial, moments, swept = [], 0, set(), 0
+    for trial in range(10 * kills):
+        if partial >= kills:
+            break
+        checkpoint, out = work / f"checkpoint-{trial}", work / f"head-{trial}"
+        while True:
+            pid = start(out, checkpoint)
+            time.sleep(rng.uniform(0, duration))
+            os.kill(pid, signal.SIGKILL)
+            killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+            if killed and checkpoint.is_dir() and (there := progress(checkpoint)) and not out.exists():
+                partial += 1
+                moments.add(there)
+            if not killed or rng.random() < 0.6:
+                break
+        if os.waitpid(start(out, checkpoint), 0)[1]:
+            raise RuntimeError("a resumed training failed")
+        same.append(out.read_bytes() == expected)
+        swept += len(list(checkpoint.glob(".gransam-*")))
+        shutil.rmtree(checkpoint)
+    print(json.dumps({"partial": partial, "moments": len(moments), "same": same, "left": swept}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

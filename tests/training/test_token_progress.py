@@ -1,0 +1,42 @@
+"""What the command says while tokens are cached."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from gransam_sdk.commands.token_progress import TokenProgress
+from gransam_sdk.training.token_cache import CachePlan
+
+PLAN = CachePlan(folder=Path("cache"), pictures=250, cached=50, bytes=108_000_000, free=7_000_000_000)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_size_first_and_the_last_count_at_the_end(kind: type[io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := kind())
+    with TokenProgress() as shown:
+        shown.announce(PLAN)
+        for done in range(50, 251):
+            shown.advance(done, 250)
+    said = stream.getvalue()
+    assert "tokens of 200 of 250 pictures: 108.0 MB into cache (7.0 GB free)" in said
+    assert ("250/250" if kind is Terminal else "tokens of 250 of 250 pictures") in said
+    if kind is io.StringIO:
+        assert len(said.splitlines()) == 2, "a quick pass is not told picture by picture"
+
+
+@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt, True), (SystemExit, True), (OSError, False)])
+def test_a_stopped_pass_says_what_is_kept(
+    error: type[BaseException], kept: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(error), TokenProgress():
+        raise error
+    assert ("tokens" in capsys.readouterr().err) is kept
