@@ -24,10 +24,11 @@ help:
 	@echo 'make wheel              build dist/*.whl'
 	@echo 'make clean              remove what these targets made'
 
-# Another set of photos starts afresh; the same one goes on where it was.
+# Other photos or another bundle start afresh; the same go on where they were.
 demo: .venv/installed
-	@if [ "$$(cat .venv/photos 2>/dev/null)" != "$(PHOTOS)" ]; then rm -rf demo-run; fi
-	@echo "$(PHOTOS)" > .venv/photos
+	@{ echo "$(PHOTOS)"; cat gransam_sdk/bundles/*/gransam.json; } | cksum > .venv/demo.new
+	@cmp -s .venv/demo.new .venv/demo || rm -rf demo-run
+	@mv .venv/demo.new .venv/demo
 	@if [ -n "$(PHOTOS)" ]; then set -- "$(PHOTOS)"; else \
 	  folder=$$(.venv/bin/python -c '$(SAMPLE_FOLDER)')/data; set --; \
 	  for name in $(SAMPLES); do set -- "$$@" "$$folder/$$name"; done; fi; \

@@ -100,7 +100,8 @@ def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
 
 
 def _no_folder(path: Path, error: OSError | ValueError) -> BundleError:
-    expected, do = f"a folder with {MANIFEST}, or one of {', '.join(BUNDLED)}", ""
+    expected = f"a folder with {MANIFEST}, or one of {', '.join(BUNDLED)}"
+    do = "check the spelling; `gransam train PICTURES -o BUNDLE` makes a bundle of your own"
     found = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, NotADirectoryError):
         found = "a file; a bundle is a folder"

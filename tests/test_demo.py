@@ -87,7 +87,6 @@ def test_exports_and_overlays_are_there(demo: RunReport, sample_photos: dict[str
             assert labels.mode == "P"
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 def test_the_coco_file_is_that_of_its_readers(demo: RunReport, thresholds: dict[str, float]) -> None:
     """pycocotools decodes every mask to the pixels that the record holds."""
     from pycocotools.coco import COCO

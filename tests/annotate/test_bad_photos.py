@@ -209,4 +209,4 @@ def test_i45_memory_of_a_large_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     finally:
         tracemalloc.stop()
     assert count == 100_000
-    assert peak < 4 << 20
+    assert peak < 8 << 20  # about 32 MB if all were held; what else has run in this process adds up to 4 MB

@@ -23,8 +23,6 @@ from gransam_sdk.errors import InputError
 from gransam_sdk.rle import rle_decode
 
 # pycocotools hands numpy an object from before numpy 2; nothing of ours is in it
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 BUNDLE = {"name": "nano-voc20", "version": "1", "digest": "ab" * 32}
 THRESHOLDS = {entry.id: entry.threshold for entry in CLASSES}
 

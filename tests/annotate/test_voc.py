@@ -16,8 +16,6 @@ from gransam_sdk.annotate.exporters.voc import export_voc, semantic_map
 from gransam_sdk.errors import InputError
 
 # pycocotools hands numpy an object from before numpy 2; nothing of ours is in it
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 FOLDER = "exports/voc/SegmentationClass"
 
 

@@ -24,8 +24,6 @@ from gransam_sdk.rle import (
     rle_from_counts,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 SHAPES = [(1, 1), (1, 37), (37, 1), (2, 2), (7, 5), (40, 60), (33, 1000)]
 masks = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 

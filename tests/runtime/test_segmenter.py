@@ -22,9 +22,6 @@ from gransam_sdk.runtime.result import Result
 from gransam_sdk.runtime.segmenter import Segmenter
 from gransam_sdk.types import Settings
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
-
-
 RESIZES: tuple[Resize, ...] = ("stretch", "letterbox")
 
 
