@@ -31,12 +31,15 @@ def train(
     cache: Annotated[
         Path | None,
         typer.Option(
-            "--cache", metavar="DIR", help="Keeps the pictures' tokens; $GRANSAM_HOME or ~/.cache/gransam by default."
+            "--cache",
+            metavar="DIR",
+            help="Keeps tokens and unfinished training; $GRANSAM_HOME, else ~/.cache/gransam.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
 ) -> None:
     """Learn classes from example pictures (no masks, no boxes) and write a bundle that labels them."""
+    import shutil
     from dataclasses import replace
 
     from ..bundle import open_bundle
@@ -46,7 +49,9 @@ def train(
     require("train", "torch", "onnx", "onnxscript", "safetensors")
     from ..export.assemble import add_head
     from ..export.bundle import check_target
+    from ..training.checkpoint import training_identity
     from ..training.fit import PAPER, HeadConfig, fit_head
+    from ..training.token_cache import default_cache
     from ..training.tokens import extract_bags
     from .token_progress import TokenProgress
 
@@ -57,7 +62,8 @@ def train(
         bags = extract_bags(model, pictures, cache=cache, announce=shown.announce, progress=shown.advance)
     for path, reason in bags.skipped:
         narrate(f"skipped {path}: {reason}")
-    fitted = fit_head(bags, config, log=narrate)
+    unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
+    fitted = fit_head(bags, config, log=narrate, checkpoint=unfinished)
     bundle = add_head(
         base_bundle,
         fitted.head,
@@ -68,6 +74,7 @@ def train(
         card=_card(bags, config, fitted),
         overwrite=overwrite,
     )
+    shutil.rmtree(unfinished)
     narrate(f"wrote {bundle.path}: {len(bundle.classes)} classes, sha256 {bundle.digest[:16]}...")
 
 
@@ -92,12 +99,13 @@ def _classes(bags: Bags, config: HeadConfig) -> list[ClassInfo]:
 def _card(bags: Bags, config: HeadConfig, fitted: Fitted) -> str:
     counts = [f"{name} {int((bags.labels == i).sum())}" for i, name in enumerate(bags.classes)]
     background = int((bags.labels < 0).sum())
+    epochs = " + ".join(map(str, fitted.epochs))
     return f"""\
 Labels {len(bags.classes)} classes, learned from image-level labels alone (arXiv 2312.02420: multiple-instance learning,
 then uncertainty distillation).
 
 - **Example pictures**: {", ".join(counts)}; background {background}.
-- **Setting**: inputs {config.inputs}, dropout {config.dropout}, a = {config.divisor}, {config.epochs} epochs, weight of
+- **Setting**: inputs {config.inputs}, dropout {config.dropout}, a = {config.divisor}, {epochs} epochs, weight of
   uncertainty {config.uncertainty_weight}, of background {config.background_weight}, seed {config.seed}.
 - **On the example pictures themselves**: {fitted.bag_accuracy:.1%} of the pictures get their folder's class; the
   teacher was unsure or wrong about {fitted.bad_share:.0%} of their prompts.

@@ -1,0 +1,67 @@
+"""How good are the embedded bundle's labels on COCO photos, and at the coarser granularity of five super-classes?
+
+python benchmarks/evaluate.py --coco ../shared/data/coco_dev --voc ../shared/data/voc2012_dev
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from result import Cell, write_result
+
+from gransam_sdk.annotate.run import annotate_folder
+from gransam_sdk.evaluation.coco import evaluate_coco
+from gransam_sdk.evaluation.outcome import Evaluation
+from gransam_sdk.evaluation.voc import evaluate_voc
+
+GROUPS = Path(__file__).parents[1] / "docs" / "granularity.toml"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--coco", type=Path, required=True)
+    parser.add_argument("--voc", type=Path, required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        on_coco = evaluate_coco(annotated(options.coco / "images", Path(scratch) / "coco"), options.coco)
+        plain = annotated(options.voc / "JPEGImages", Path(scratch) / "voc")
+        grouped = annotated(options.voc / "JPEGImages", Path(scratch) / "groups", classes=GROUPS)
+        rows: list[tuple[Cell, ...]] = [
+            row("COCO, 20 shared classes", "mIoU21", on_coco.semantic),
+            ("COCO, 20 shared classes", "instance AP50", percent(on_coco.instances.mean_ap50), ""),
+            ("COCO, 20 shared classes", "instance AP", percent(on_coco.instances.mean_ap), ""),
+            ("COCO, 20 shared classes", "region AP50", percent(on_coco.regions.mean_ap50), ""),
+            row("VOC, 20 classes", "mIoU21", evaluate_voc(plain, options.voc)),
+            row("VOC, labels merged after annotating", "mIoU6", evaluate_voc(plain, options.voc, super_classes=True)),
+            row("VOC, annotated with groups (-c)", "mIoU6", evaluate_voc(grouped, options.voc, super_classes=True)),
+        ]
+    write_result(
+        "evaluate",
+        title="Other data, other granularity",
+        question="The embedded bundle on COCO photos (`coco_dev`, from val2017), and on five super-classes of VOC.",
+        columns=("photos and labels", "figure", "%", "95 % interval"),
+        rows=rows,
+        notes=[
+            "[evaluate.md](evaluate.md) says what each figure means; the groups are those of `docs/granularity.toml`."
+        ],
+    )
+
+
+def annotated(photos: Path, run: Path, classes: Path | None = None) -> Path:
+    annotate_folder(photos, run, classes=classes, device="cpu", to=(), report=False)
+    return run
+
+
+def row(what: str, figure: str, found: Evaluation) -> tuple[Cell, ...]:
+    low, high = found.interval
+    return what, figure, percent(found.miou), f"{100 * low:.1f}-{100 * high:.1f}"
+
+
+def percent(value: float) -> float:
+    return round(100 * value, 2)
+
+
+if __name__ == "__main__":
+    main()
