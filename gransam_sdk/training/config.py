@@ -97,6 +97,7 @@ class HeadConfig:
             "background_weight": self.background_weight >= 0.0,
             "weight_decay": self.weight_decay >= 0.0,
             "learning_rate": self.learning_rate > 0.0,
+            "seed": 0 <= self.seed < 2**63,
         }
         counts = ("divisor", "background_batch", "epochs", "patience", "batch")
         checks |= {name: getattr(self, name) >= 1 for name in counts}

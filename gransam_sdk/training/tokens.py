@@ -106,7 +106,7 @@ def load_bags(cached: CachedPictures, choice: MaskChoice = "best_iou") -> Bags:
         The bags, in the order of the examples. They and one shard are all that is in memory.
 
     Raises:
-        OutputError: A shard has gone or changed meanwhile.
+        OutputError: A shard has gone meanwhile, or holds arrays of other sizes.
     """
     shape = cached.shape
     token_width = 4 * shape.token_width

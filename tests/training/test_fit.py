@@ -116,6 +116,7 @@ def test_papers_setting() -> None:
         {"hold_out": 1.0},
         {"patience": 0},
         {"weight_decay": -1e-4},
+        {"seed": -1},
     ],
 )
 def test_config_is_checked(wrong: dict[str, object]) -> None:

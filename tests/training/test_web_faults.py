@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openverse_server import HASTY, OpenverseServer, Reply, dripping, in_turn, only, picture, send, tree
+from openverse_server import HASTY, Handler, OpenverseServer, Reply, dripping, in_turn, only, picture, send, tree
 from photo_bytes import png
 
 from gransam_sdk.errors import EnvironmentFault
@@ -41,6 +41,7 @@ CASES: dict[str, tuple[Reply, str]] = {
     "dripping": (dripping(bytes(100), 0.2, pieces=20), "timeout"),
     "to a file": (send(b"", status=302, Location="file:///etc/hostname"), "redirect"),
     "to ftp": (send(b"", status=302, Location="ftp://127.0.0.1/x.jpg"), "url"),
+    "to a broken address": (send(b"", status=302, Location="http://[broken/"), "url"),
     "in circles": (send(b"", status=302, Location="/files/1"), "redirect"),
 }
 
@@ -62,6 +63,7 @@ def test_a_bad_picture_is_skipped_with_its_reason(server: OpenverseServer, tmp_p
         ({"url": "file:///etc/hostname"}, "url"),
         ({"url": "https://[broken/"}, "url"),
         ({"url": None}, "url"),
+        ({"url": "http://127.0.0.1/\ud800"}, "url"),
         ({"filetype": "svg"}, "format"),
         ({"id": "../../etc"}, "unusable"),
         ({"id": None}, "unusable"),
@@ -139,6 +141,23 @@ def test_redirects_within_the_web_are_followed(server: OpenverseServer, source: 
     server.replies["/moved"] = send(picture(5))
     server.offer("fox", "1", send(b"", status=301, Location=f"{server.root}/moved"))
     assert only(source.collect(["fox"], tmp_path, per_class=1)).made == 1
+
+
+def test_the_body_of_a_redirect_is_not_read(server: OpenverseServer, source: WebSource, tmp_path: Path) -> None:
+    sent = []
+
+    def endless(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", "/moved")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(bytes(1 << 20))
+            sent.append(1 << 20)
+
+    server.replies["/moved"] = send(picture(5))
+    server.offer("fox", "1", endless)
+    assert only(source.collect(["fox"], tmp_path, per_class=1)).made == 1
+    assert sum(sent) < 50 << 20  # what the sockets' buffers take
 
 
 def test_offline_says_what_to_do(tmp_path: Path) -> None:

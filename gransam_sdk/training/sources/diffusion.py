@@ -4,7 +4,7 @@ The paper's are 200 pictures a class by Stable Diffusion v1-4 with the prompt "a
 it gives no sampler, steps, guidance, size or seeds: those here are the pipeline's own.
 
 A picture's number decides its seed: ``seed + 1000 · place of its class + number``. A number whose picture was blanked
-stays empty and the next one is tried instead; so does one whose picture was deleted later on.
+stays empty and the next one is tried instead; so does one whose picture was deleted later on, if one behind it is left.
 """
 
 from __future__ import annotations

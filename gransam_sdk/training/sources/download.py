@@ -142,18 +142,18 @@ class Fetcher:
             wait(turn - now)
 
     def _try_once(self, url: str, max_bytes: int, accept: Callable[[str], bool]) -> Answer:
-        asked = request.Request(quote(url, safe=_RESERVED), headers={"User-Agent": USER_AGENT})  # noqa: S310 (checked)
         end = time.monotonic() + self._manners.deadline
         try:
+            asked = request.Request(quote(url, safe=_RESERVED), headers={"User-Agent": USER_AGENT})  # noqa: S310
             with self._opener.open(asked, timeout=self._manners.timeout) as response:
                 kind = response.headers.get_content_type() if "Content-Type" in response.headers else ""
                 if not accept(kind):
                     raise FetchFault("content-type", kind)
                 return Answer(_read(response, max_bytes, end), kind)
         except HTTPError as error:
-            with error:
-                raise _refusal(error) from error
-        except (http.client.InvalidURL, UnicodeError) as error:
+            error.close()  # not by "with", which a body that a redirect has closed refuses
+            raise _refusal(error) from error
+        except (http.client.InvalidURL, ValueError) as error:  # the second of an address, or of one redirected to
             raise FetchFault("url", str(error)) from error
         except http.client.IncompleteRead as error:
             raise FetchFault("cut", "a body without its end", passing=True) from error
@@ -172,11 +172,8 @@ class _WebRedirects(request.HTTPRedirectHandler):
     def redirect_request(
         self, req: request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> request.Request | None:
-        try:
-            _check_url(newurl)
-        except FetchFault:
-            fp.close()
-            raise
+        fp.close()  # its body would be read to the end, however long
+        _check_url(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 

@@ -181,4 +181,4 @@ def _text(value: object, limit: int = 300) -> str:
 def _link(value: object) -> str:
     """A web address, or nothing: what else a link may do on a click is nobody's wish."""
     text = value if isinstance(value, str) and len(value) <= 2000 else ""
-    return text if re.fullmatch(r"https?://[^\s\x00-\x1f\x7f<>\"]+", text) else ""
+    return text if text.isprintable() and re.fullmatch(r"https?://[^\s<>\"]+", text) else ""
