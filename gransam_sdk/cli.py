@@ -6,7 +6,7 @@ Nothing heavy is imported before a command runs: ``gransam --help`` costs typer 
     0           done
     1           internal error
     2           usage: an argument, an option, a class name, no photos
-    3           finished, but some photos failed
+    3           finished, but some photos failed, or example pictures are missing
     4           stopped by --max-failures
     5           environment, device or bundle
     6           output folder unusable, locked or of another run

@@ -74,7 +74,7 @@ def train(
         card=_card(bags, config, fitted),
         overwrite=overwrite,
     )
-    shutil.rmtree(unfinished)
+    shutil.rmtree(unfinished, ignore_errors=True)  # the bundle is written; what stays is only space
     narrate(f"wrote {bundle.path}: {len(bundle.classes)} classes, sha256 {bundle.digest[:16]}...")
 
 

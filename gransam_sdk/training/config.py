@@ -29,7 +29,8 @@ class HeadConfig:
     """How a head is trained; the defaults are those of the embedded bundle.
 
     "The paper" is arXiv 2312.02420 with its supplement, ``PAPER`` its reading. What it leaves open is taken from W-TALC
-    (Paul, Roy, Roy-Chowdhury, ECCV 2018), whose MIL formula it reuses, or is this project's reading, and says so.
+    (Paul, Roy, Roy-Chowdhury, ECCV 2018), whose MIL formula it reuses, or is this project's reading, and says so. Not
+    a switch, and ours in both: inputs are standardised by the training set's mean and deviation.
 
     Attributes:
         inputs: An instance. ``tokens``: a prompt's four mask tokens side by side (section 3.2: "m_tokens, d x 4 x 256",

@@ -42,7 +42,7 @@ class Fitted:
 def fit_head(
     bags: Bags, config: HeadConfig, *, log: Callable[[str], None] | None = None, checkpoint: Path | None = None
 ) -> Fitted:
-    """Trains teacher and student.
+    """Trains teacher and student; the student starts anew, from the same seed, never from the teacher's weights.
 
     Args:
         bags: Instances of the example pictures.

@@ -118,6 +118,7 @@ def test_a_picture_is_never_overwritten(tmp_path: Path, server: OpenverseServer,
     "wrong",
     [
         {"base": "ftp://x/"},
+        {"base": "https://[broken/"},
         {"base": "api.openverse.org"},
         {"base": "http://x/?a=b"},
         {"licences": ()},

@@ -87,8 +87,7 @@ class Openverse:
 
     def __post_init__(self) -> None:
         """Reject what the API would not understand."""
-        parts = urlsplit(self.base)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if not _is_address(self.base):
             raise InputError("address of the picture search", expected=f"such as {API}", found=repr(self.base))
         for what, values, known in (("licence", self.licences, LICENCES), ("size", self.sizes, SIZES)):
             unknown = [value for value in values if value not in known]
@@ -168,6 +167,15 @@ class Openverse:
             attribution=_text(result.get("attribution"), 1000),
             filetype=_text(result.get("filetype")).lower(),
         )
+
+
+def _is_address(base: str) -> bool:
+    """Whether it is a web address to which a path can be added."""
+    try:
+        parts = urlsplit(base)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
 
 
 def _text(value: object, limit: int = 300) -> str:
