@@ -1,7 +1,7 @@
 """Kills trainings at random moments, resumes them, and compares what is left with an unbroken one.
 
-Run by ``test_fit_resume.py``; prints JSON. Trainings are forked from this process, which has imported all there is and has
-one thread, so that each begins at once.
+Run by ``test_fit_resume.py``; prints JSON. Trainings are forked from this process, which has imported all there is and
+has one thread, so that each begins at once.
 """
 
 from __future__ import annotations
