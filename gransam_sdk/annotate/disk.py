@@ -117,3 +117,30 @@ def _refused(path: Path, error: OSError) -> OutputError:
         found=f"{code}, errno {error.errno}: {error.strerror}",
         do=advice,
     )
+
+
+def put_file(target: Path, data: bytes) -> None:
+    """Writes one file whole; an old one of that name is replaced.
+
+    Raises:
+        OutputError: The disk refused; the old file, if any, is still there.
+    """
+    stream = OutputStream(target)
+    try:
+        stream.begin()
+        stream.write(data)
+        stream.place()
+    except BaseException:
+        stream.abandon()
+        raise
+
+
+def open_folder(path: Path) -> None:
+    """Makes a folder if need be, and sweeps unfinished files that a killed run left in it.
+
+    Raises:
+        OutputError: The disk refused.
+    """
+    operate(path, os.makedirs, path, exist_ok=True)
+    for name in filter(TEMP_NAME.fullmatch, operate(path, os.listdir, path)):
+        operate(path / name, os.unlink, path / name)

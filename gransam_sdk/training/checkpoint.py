@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..annotate.disk import TEMP_NAME, OutputStream, operate
+from ..annotate.disk import open_folder, put_file
 from ..errors import OutputError
 from .config import HeadConfig
 from .tokens import Bags
@@ -61,9 +61,7 @@ class StageStore:
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
-        operate(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
-        for name in filter(TEMP_NAME.fullmatch, operate(folder, lambda: [path.name for path in folder.iterdir()])):
-            operate(folder / name, (folder / name).unlink)
+        open_folder(folder)
 
     def save(self, stage: str, state: StageState) -> None:
         """Replaces the stage's file.
@@ -74,14 +72,7 @@ class StageStore:
         tensors = {f"{part}.{name}": value for part, name, value in _parts(state)} | {"rng": state.rng}
         header = {"schema": SCHEMA, "identity": self.identity, "stage": stage}
         header |= {"epoch": state.epoch, "score": state.score, "stale": state.stale}
-        stream = OutputStream(self._path(stage))
-        try:
-            stream.begin()
-            stream.write(save(tensors, {"gransam": json.dumps(header, sort_keys=True)}))
-            stream.place()
-        except BaseException:
-            stream.abandon()
-            raise
+        put_file(self._path(stage), save(tensors, {"gransam": json.dumps(header, sort_keys=True)}))
 
     def load(self, stage: str) -> StageState | None:
         """The stage's last state, or none where it has not ended an epoch.
@@ -96,16 +87,18 @@ class StageStore:
             with safe_open(path, "pt") as file:
                 header = json.loads(file.metadata()["gransam"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            origin = header["schema"], header["identity"], header["stage"]
+            epoch, score, stale = header["epoch"], header["score"], header["stale"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise _unusable(path, "a whole file", f"a damaged one ({error})") from error
-        if (header["schema"], header["identity"], header["stage"]) != (SCHEMA, self.identity, stage):
+        if origin != (SCHEMA, self.identity, stage):
             raise _unusable(path, "the same setting and the same pictures", "another training")
         rng = tensors.pop("rng")
         parts: dict[str, dict[str, Tensor]] = {"head": {}, "best": {}, "optimizer": {}}
         for key, value in tensors.items():
             part, name = key.split(".", 1)
             parts[part][name] = value
-        return StageState(epoch=header["epoch"], score=header["score"], stale=header["stale"], rng=rng, **parts)
+        return StageState(epoch=epoch, score=score, stale=stale, rng=rng, **parts)
 
     def _path(self, stage: str) -> Path:
         return self.folder / f"{stage}.safetensors"

@@ -24,6 +24,8 @@ from gransam_sdk.rle import rle_box, rle_encode
 from gransam_sdk.runtime.result import Result
 from gransam_sdk.types import ClassInfo, Settings
 
+BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
+"""Keys of what ``make_photos`` adds to the good ones, in walk order."""
 CLASSES = (
     ClassInfo(id=1, name="cat", color=(200, 30, 30), threshold=0.6),
     ClassInfo(id=2, name="dog", color=(30, 200, 30), threshold=0.4),

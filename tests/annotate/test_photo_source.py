@@ -8,24 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import StandIn, annotate, make_photos, record_names
+from stand_in import StandIn, annotate, record_names
 
 from gransam_sdk.annotate.outputs import OutputFolder
 from gransam_sdk.annotate.photo_source import PhotoIndex, PhotoSource
 from gransam_sdk.annotate.publish import Products
 from gransam_sdk.annotate.run import RunOptions, run_photos
-
-BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return make_photos(tmp_path / "photos", 9)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def test_a_list_on_stdin_is_walked_for_the_run_and_again_for_the_overlays(

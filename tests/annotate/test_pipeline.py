@@ -8,8 +8,6 @@ import pytest
 
 from gransam_sdk.annotate.pipeline import AHEAD, read_ahead
 
-BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
-
 
 def test_decoding_stays_a_bounded_number_of_photos_ahead() -> None:
     made = []

@@ -6,24 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from stand_in import StandIn, annotate, make_photos, record_names
+from stand_in import BAD, StandIn, annotate, record_names
 
 from gransam_sdk.annotate.photo_source import PhotoSource
 from gransam_sdk.annotate.plan import plan_photos, plan_run
 from gransam_sdk.annotate.publish import Products
 from gransam_sdk.errors import InputError, OutputError
-
-BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return make_photos(tmp_path / "photos", 9)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def test_a_plan_counts_and_writes_nothing(photos: Path, out: Path) -> None:

@@ -8,22 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import CLASSES, Log, StandIn, annotate, failures, make_photos, record_names, run_json, tree
+from stand_in import CLASSES, Log, StandIn, annotate, failures, record_names, run_json, tree
 
 from gransam_sdk.annotate.publish import Products
 from gransam_sdk.errors import OutputError
-
-BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return make_photos(tmp_path / "photos", 9)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def test_a_second_run_annotates_nothing_and_changes_nothing(photos: Path, out: Path) -> None:

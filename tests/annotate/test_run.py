@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stand_in import STAGES, Log, StandIn, annotate, failures, make_photos, record_names, run_json, tree
+from stand_in import BAD, STAGES, Log, StandIn, annotate, failures, make_photos, record_names, run_json, tree
 
 from gransam_sdk.annotate.photo_source import PhotoSource
 from gransam_sdk.annotate.plan import plan_photos
@@ -22,18 +22,6 @@ from gransam_sdk.runtime.fake_bundle import fake_bundle
 from gransam_sdk.runtime.fake_session import fake_model
 from gransam_sdk.runtime.segmenter import Segmenter
 from gransam_sdk.types import ClassInfo, Settings
-
-BAD = ["a/bad/empty.jpg", "a/bad/page.jpg", "z-cut.png"]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return make_photos(tmp_path / "photos", 9)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def test_every_photo_gets_a_record_or_a_failure(photos: Path, out: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ...annotate.disk import operate
-from .source import made_pictures, put_file
+from ...annotate.disk import operate, put_file
+from .source import made_pictures
 
 ATTRIBUTION_NAME = "attribution.jsonl"
 _KEYS = ("title", "creator", "licence", "licence_version", "licence_url", "landing_page", "provider", "attribution")

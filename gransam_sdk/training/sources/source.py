@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...annotate.disk import TEMP_NAME, OutputStream, operate
+from ...annotate.disk import open_folder, operate, put_file
 from ...errors import InputError, OutputError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -208,9 +208,7 @@ def open_class_folder(out: Path, folder: str) -> Path:
         OutputError: The disk refused.
     """
     path = out / folder
-    operate(path, os.makedirs, path, exist_ok=True)
-    for name in filter(TEMP_NAME.fullmatch, operate(path, os.listdir, path)):
-        operate(path / name, os.unlink, path / name)
+    open_folder(path)
     return path
 
 
@@ -246,22 +244,6 @@ def put_picture(folder: Path, number: int, data: bytes, suffix: str, provenance:
     put_file(target.with_suffix(".json"), text.encode() + b"\n")
     put_file(target, data)
     return target
-
-
-def put_file(target: Path, data: bytes) -> None:
-    """Writes one file whole; an old one of that name is replaced.
-
-    Raises:
-        OutputError: The disk refused; the old file, if any, is still there.
-    """
-    stream = OutputStream(target)
-    try:
-        stream.begin()
-        stream.write(data)
-        stream.place()
-    except BaseException:
-        stream.abandon()
-        raise
 
 
 def taken_numbers(folder: Path) -> set[int]:
