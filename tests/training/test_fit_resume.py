@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from bags_by_hand import noisy_bags
+from safetensors.torch import save_file
 
+from gransam_sdk.annotate.disk import OutputStream
 from gransam_sdk.errors import OutputError
-from gransam_sdk.training import checkpoint as checkpoint_module
 from gransam_sdk.training.checkpoint import StageState, StageStore, training_identity
 from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import Fitted, fit_head
@@ -118,6 +119,12 @@ def test_a_damaged_checkpoint_says_so(tmp_path: Path, data: bytes) -> None:
         fit_head(BAGS, CONFIG, checkpoint=tmp_path)
 
 
+def test_a_header_without_its_keys_is_damage(tmp_path: Path) -> None:
+    save_file({"rng": torch.zeros(1)}, tmp_path / "teacher.safetensors", {"gransam": "{}"})
+    with pytest.raises(OutputError, match="damaged"):
+        fit_head(BAGS, CONFIG, checkpoint=tmp_path)
+
+
 def test_what_a_kill_left_is_swept_and_a_file_is_no_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
@@ -132,15 +139,15 @@ def test_what_a_kill_left_is_swept_and_a_file_is_no_folder(tmp_path: Path) -> No
 def test_a_full_disk_leaves_the_epoch_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit_head(BAGS, CONFIG)
     lines: list[str] = []
-    placed = checkpoint_module.OutputStream.place
+    placed = OutputStream.place
 
-    def full(stream: checkpoint_module.OutputStream) -> None:
+    def full(stream: OutputStream) -> None:
         if len(lines) == 2:
             raise OutputError("disk full")
         placed(stream)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module.OutputStream, "place", full)
+        patch.setattr(OutputStream, "place", full)
         with pytest.raises(OutputError, match="disk full"):
             fit_head(BAGS, CONFIG, checkpoint=tmp_path, log=lines.append)
     assert [path.name for path in tmp_path.iterdir()] == ["teacher.safetensors"]
