@@ -23,8 +23,12 @@ def write_result(
     columns: Sequence[str],
     rows: Sequence[Sequence[Cell]],
     notes: Sequence[str] = (),
+    path: Path | None = None,
 ) -> None:
-    """Prints the table and writes ``benchmarks/results/<name>.json``, from which docs/benchmarks.md is made."""
+    """Prints the table and writes ``benchmarks/results/<name>.json``, from which docs/benchmarks.md is made.
+
+    With a ``path``, that file is written instead.
+    """
     result = {
         "title": title,
         "question": question,
@@ -35,8 +39,9 @@ def write_result(
         "rows": [list(row) for row in rows],
         "notes": list(notes),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    target = path or RESULTS / f"{name}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     widths = [max(len(show(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
     for row in [columns, *rows]:
         print("  ".join(show(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from gransam_sdk.bundle import Bundle, open_bundle
+from gransam_sdk.bundle import Bundle, HeadInfo, open_bundle
 from gransam_sdk.errors import BundleError
-from gransam_sdk.models.head import Head
 from gransam_sdk.models.nano import FEATURES, WIDTH
 from gransam_sdk.runtime.canary import canary_outputs
 from gransam_sdk.runtime.load import open_sessions
@@ -82,11 +84,12 @@ def compile_nano(
 
 def add_head(
     base: Bundle,
-    head: Head,
+    head: nn.Module,
     out: Path,
     *,
     name: str,
     classes: Sequence[ClassInfo],
+    head_info: HeadInfo,
     training_data: Sequence[str],
     card: str,
     overwrite: bool = False,
@@ -95,29 +98,41 @@ def add_head(
 
     Args:
         base: Its image, prompt and mask graphs are taken as they are; a head that it has is replaced.
-        head: A ``gransam_sdk.models.head.Head`` whose weights are rounded to 16 bits in place.
+        head: One of ``gransam_sdk.models.head``; its weights are rounded to 16 bits in place.
         out: Folder to write.
         name: The bundle's name.
-        classes: k classes, in the order of the head's logits.
+        classes: k classes, in the order of the head's logits; each with evidence where the head is calibrated.
+        head_info: What the logits mean.
         training_data: One line a source of the head's; the segmenter's stay before them.
         card: What to add to the base's model card.
         overwrite: Replace a bundle that is already there.
+
+    Raises:
+        InputError: A head of another width than the base bundle's tokens, or a taken folder.
+        BundleError: Classes, logits and calibration do not fit each other.
     """
     graphs = {graph: base.graph_bytes(graph) for graph in base.graphs if graph != "head"}
-    graphs["head"] = head_graph(head, base.token_width, base.feature_width)
+    graphs["head"] = head_graph(head, base.token_width, base.feature_width, head_info.labels)
     manifest = _base_manifest(base)
     manifest["name"] = name
-    manifest["classes"] = [
-        {"id": c.id, "name": c.name, "aliases": list(c.aliases), "color": list(c.color), "threshold": c.threshold}
-        for c in classes
-    ]
+    manifest["head"] = _head_entry(head_info)
+    manifest["classes"] = [asdict(info) for info in classes]
     sources = [line for line in manifest["provenance"]["training_data"] if not line.startswith(HEAD_SOURCE)]
     manifest["provenance"]["training_data"] = sources + [HEAD_SOURCE + line for line in training_data]
     files = {file: base.file_bytes(file) for file in base.files}
     files[CARD] = files.get(CARD, b"").split(HEAD_MARK)[0] + HEAD_MARK + card.encode()
-    with tempfile.TemporaryDirectory() as scratch, _unchecked(Path(scratch), manifest, files, graphs) as model:
+    width = math.prod(head_info.axes(len(classes)))
+    with tempfile.TemporaryDirectory() as scratch, _unchecked(Path(scratch), manifest, files, graphs, width) as model:
         manifest["canary"] = _recorded_canary(model)
     return write_bundle(out, manifest, files, graphs, overwrite=overwrite)
+
+
+def _head_entry(info: HeadInfo) -> dict[str, Any]:
+    return {
+        "background": "explicit" if info.background else "implicit",
+        "labels": info.labels,
+        "calibration": asdict(info.calibration) if info.calibration else None,
+    }
 
 
 def _base_manifest(bundle: Bundle) -> dict[str, Any]:
@@ -145,6 +160,7 @@ def _base_manifest(bundle: Bundle) -> dict[str, Any]:
         "grid": {"points_per_side": bundle.points_per_side},
         "prompt_chunk": bundle.prompt_chunk,
         "opset": bundle.opset,
+        "head": None,
         "classes": [],
         "parity": dict(bundle.parity),
         "licence": dict(bundle.licence),
@@ -176,6 +192,7 @@ def _nano_manifest(name: str, side: int) -> dict[str, Any]:
         "grid": {"points_per_side": 10},
         "prompt_chunk": 10,
         "opset": OPSET,
+        "head": None,
         "classes": [],
         "licence": {"code": "Apache-2.0", "weights": "Apache-2.0"},
         "provenance": {
@@ -201,11 +218,17 @@ _NO_PARITY = {
 
 
 def _unchecked(
-    scratch: Path, manifest: dict[str, Any], files: Mapping[str, bytes], graphs: Mapping[str, bytes]
+    scratch: Path,
+    manifest: dict[str, Any],
+    files: Mapping[str, bytes],
+    graphs: Mapping[str, bytes],
+    head_width: int = 0,
 ) -> Model:
-    """Opens graphs in a scratch bundle whose canary is a placeholder, to measure what the real one records."""
-    classes = len(manifest["classes"])
-    zeros = {"tokens": (4,), "iou": (4,), "lattice": (4,), "mask": ()} | ({"head": (classes,)} if classes else {})
+    """Opens graphs in a scratch bundle whose canary is a placeholder, to measure what the real one records.
+
+    ``head_width``: logits of a prompt, flattened; 0 without a head.
+    """
+    zeros = {"tokens": (4,), "iou": (4,), "lattice": (4,), "mask": ()} | ({"head": (head_width,)} if head_width else {})
     expected = {name: np.zeros((len(CANARY_POINTS), *shape)).tolist() for name, shape in zeros.items()}
     canary = {"points": [list(p) for p in CANARY_POINTS], "expected": expected, "tolerance": CANARY_TOLERANCE}
     write_bundle(scratch / "bundle", {"parity": _NO_PARITY, **manifest, "canary": canary}, files, graphs)

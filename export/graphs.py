@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gransam_sdk.models.head import Head
 from gransam_sdk.models.nano import Nano
 
 from . import absorbed
@@ -133,12 +132,12 @@ class MaskGraph(nn.Module):
 class HeadGraph(nn.Module):
     """Class logits of prompts, from tokens and pooled features."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
-        """Mask tokens (g,4,d) and the chosen masks' pooled features (g,f) to logits (g,k)."""
+        """Mask tokens (g,4,d) and the chosen masks' pooled features (g,f) to logits (g,c)."""
         out: Tensor = self.head(torch.cat([tokens.flatten(1), features], dim=1))
         return out
 
@@ -146,11 +145,24 @@ class HeadGraph(nn.Module):
 class TokenHeadGraph(nn.Module):
     """Class logits of prompts, from tokens alone (the paper's head)."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Mask tokens (g,4,d) to logits (g,k)."""
+        """Mask tokens (g,4,d) to logits (g,c)."""
         out: Tensor = self.head(tokens.flatten(1))
+        return out
+
+
+class MaskHeadGraph(nn.Module):
+    """Class logits of masks 1 to 3, each from its own token."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Mask tokens (g,4,d) to logits (g,3,c)."""
+        out: Tensor = self.head(tokens[:, 1:])
         return out

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import Tensor, nn
 
 from gransam_sdk.errors import EnvironmentFault
@@ -19,8 +22,14 @@ OPSET = 20
 Axes = Mapping[str, Sequence[str | int]]
 """Tensor name to axes: a letter where the size is free, a number where it is fixed."""
 
+_ANY_SIZE = 1 << 62
+_REGISTRY = "torch.onnx._internal.exporter._registration"
+"""The exporter's logger that names every torchvision operator it does without; no graph of ours has one."""
 
-def export_graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], free: str) -> bytes:
+
+def export_graph(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], free: str, *, fold: bool = False
+) -> bytes:
     """Exports a module.
 
     Args:
@@ -28,13 +37,15 @@ def export_graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Seque
         inputs: Example tensors by name; an axis that is free must have a size of at least 2 here.
         outputs: Names of what ``forward`` returns.
         free: One letter: axis 0 of every input not starting with ``h_`` may have any size and is called this.
+        fold: Store the results of what is computed from weights alone, instead of the weights: bundles allow no such
+            computation at run time. The exporter on its own folds only small ones.
 
     Returns:
         Bytes of the ONNX model, checked, without external data.
     """
     axis = torch.export.Dim(free, min=1)
     dynamic = tuple(None if name.startswith("h_") else {0: axis} for name in inputs)
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _without_torchvision_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             module,
@@ -48,12 +59,30 @@ def export_graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Seque
         )
     if program is None:
         raise EnvironmentFault("torch.onnx.export", expected="an ONNX program", found="nothing")
+    if fold:
+        fold_constants(program.model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+        remove_unused_nodes(program.model)
     model = program.model_proto
     _name_free_axis(model, free)
     store_in_half(model)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _without_torchvision_warnings() -> Iterator[None]:
+    """Leaves out one kind of line of the exporter's log while a block runs; all others pass."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed")
+
+    logger = logging.getLogger(_REGISTRY)
+    logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        logger.removeFilter(passes)
 
 
 def _name_free_axis(model: onnx.ModelProto, free: str) -> None:

@@ -16,13 +16,24 @@ from pathlib import Path
 
 from .errors import BundleError
 from .graph_contract import check_contract, check_tensors
-from .manifest import MANIFEST, Canary, Graph, Manifest, Preprocess
+from .manifest import MANIFEST, Canary, Graph, HeadCalibration, HeadInfo, Manifest, Preprocess
 from .manifest_reader import MAX_MANIFEST_BYTES, parse_manifest
 from .onnx_model import Tensor, read_onnx
 from .onnx_rules import check_rules
 from .onnx_wire import Refusal
 
-__all__ = ["BUNDLED", "Bundle", "Canary", "Graph", "Manifest", "Preprocess", "Tensor", "open_bundle"]
+__all__ = [
+    "BUNDLED",
+    "Bundle",
+    "Canary",
+    "Graph",
+    "HeadCalibration",
+    "HeadInfo",
+    "Manifest",
+    "Preprocess",
+    "Tensor",
+    "open_bundle",
+]
 
 BUNDLED = ("nano-voc20",)
 """Bundles that come with the package; they are opened by name."""

@@ -1,32 +1,25 @@
 """The classes that a user asks for: ``-c cat -c animals=dog,horse`` or a classes file makes a ``ClassSet``.
 
 Softmax stays over all classes of the bundle: a group's probability is the sum of its members', and what was not asked
-for still competes with what was.
+for still competes with what was. So does the background of a head that has a logit for it.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .classes_file import Color, Wish, read_classes_file
 from .errors import InputError
 from .shapes import Float
 from .types import ClassInfo
 
-Color = tuple[int, int, int]
-_FILE_KEYS = {  # what a [[class]] table may hold
-    "name": "a name",
-    "members": "a list of class names",
-    "color": '"#rrggbb" or [r, g, b], 0 to 255 each',
-    "threshold": "a number above 0, up to 1",
-}
+BACKGROUND = "_background"
+"""Name of explicit background's column: no class, and where it is the largest, the mask is dropped."""
 _MAX_LISTED = 20  # class names in an error message
 
 
@@ -62,21 +55,28 @@ class ClassSet:
     Attributes:
         labels: k' labels, in the order of their ids.
         names: Names of the bundle's k classes, in the order of the head's columns.
+        background: Whether the head has one more column, the last, for background.
     """
 
     labels: tuple[Label, ...]
     names: tuple[str, ...]
+    background: bool = False
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """Names of the head's c columns."""
+        return (*self.names, BACKGROUND) if self.background else self.names
 
     @property
     def _rest(self) -> tuple[int, ...]:
         """The r columns of the head that no label asked for."""
         asked = {column for label in self.labels for column in label.members}
-        return tuple(column for column in range(len(self.names)) if column not in asked)
+        return tuple(column for column in range(len(self._columns)) if column not in asked)
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """k'+r names of ``group``'s columns: labels first, then the classes that were not asked for."""
-        return tuple(label.name for label in self.labels) + tuple(self.names[column] for column in self._rest)
+        """k'+r names of ``group``'s columns: labels first, then what was not asked for, background last."""
+        return tuple(label.name for label in self.labels) + tuple(self._columns[column] for column in self._rest)
 
     @property
     def thresholds(self) -> Float:
@@ -84,22 +84,22 @@ class ClassSet:
         return np.array([label.threshold for label in self.labels], dtype=np.float32)
 
     def group(self, probabilities: Float) -> Float:
-        """Sum the members' probabilities; classes that were not asked for keep a column of their own.
+        """Sum the members' probabilities; what was not asked for keeps columns of its own.
 
         A mask whose largest column is one of the last r shows what nobody asked for.
 
         Args:
-            probabilities: (n,k) float32, softmax over the bundle's classes.
+            probabilities: (n,c) float32, softmax over the head's columns.
 
         Returns:
             (n,k'+r) float32 in [0,1]: labels in order, then the rest in the bundle's order.
 
         Raises:
-            InputError: There are not k columns.
+            InputError: There are not c columns.
         """
-        if probabilities.shape[1:] != (len(self.names),):
+        if probabilities.shape[1:] != (len(self._columns),):
             found = f"shape {probabilities.shape}"
-            raise InputError("class probabilities", expected=f"(n,{len(self.names)})", found=found)
+            raise InputError("class probabilities", expected=f"(n,{len(self._columns)})", found=found)
         groups = [*(label.members for label in self.labels), *((column,) for column in self._rest)]
         members = [column for group in groups for column in group]
         starts = np.cumsum([0, *map(len, groups)])[:-1]
@@ -120,17 +120,6 @@ class ClassSet:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
-    """A label as asked for, not looked up yet; ``where`` is what an error names."""
-
-    where: str
-    name: str
-    members: tuple[str, ...] | None = None
-    color: Color | None = None
-    threshold: float | None = None
-
-
 def select_classes(
     classes: Sequence[ClassInfo],
     specs: Sequence[str] | None = None,
@@ -138,6 +127,7 @@ def select_classes(
     file: Path | None = None,
     conf: float | None = None,
     class_conf: Mapping[str, float] | None = None,
+    background: bool = False,
 ) -> ClassSet:
     """Turn what the user asked for into labels.
 
@@ -147,38 +137,42 @@ def select_classes(
         file: A classes file (TOML, see ``docs/classes.md``) instead of ``specs``.
         conf: One threshold for all labels; wins over the file's and the bundle's.
         class_conf: Thresholds by label name; wins over everything.
+        background: Whether the head's last column is background's.
 
     Raises:
         InputError: An unknown class, one class in two labels, two labels of one name, an empty or malformed spec, an
-            unusable classes file, or a threshold outside (0, 1].
+            unusable classes file, a threshold outside (0, 1], or a label with the name of explicit background.
     """
     if isinstance(specs, str) or (specs is not None and file is not None):
         raise InputError("classes", expected="a list of class specs, or a classes file", found=f"{specs!r}, {file}")
     if file is not None:
-        wishes = _read_file(file)
+        wishes = read_classes_file(file)
     elif specs is not None:
         wishes = [_parse_spec(spec) for spec in specs]
     else:
-        wishes = [_Wish(where="bundle", name=info.name) for info in classes]
+        wishes = [Wish(where="bundle", name=info.name) for info in classes]
     if not wishes and (specs is not None or file is not None):
         raise InputError("classes", expected="at least one class", found="none")
     labels = _make_labels(wishes, classes)
+    if background and any(label.name.casefold() == BACKGROUND for label in labels):
+        expected = f"labels with other names than {BACKGROUND}, which this bundle's head has a column for"
+        raise InputError("classes", expected=expected, found=f"a label {BACKGROUND}")
     if conf is not None:
         labels = [replace(label, threshold=conf) for label in labels]
     for index, threshold in _thresholds_by_label(class_conf or {}, labels, classes).items():
         labels[index] = replace(labels[index], threshold=threshold)
-    return ClassSet(labels=tuple(labels), names=tuple(info.name for info in classes))
+    return ClassSet(labels=tuple(labels), names=tuple(info.name for info in classes), background=background)
 
 
-def _parse_spec(spec: str) -> _Wish:
+def _parse_spec(spec: str) -> Wish:
     name, is_group, members = (part.strip() for part in spec.partition("="))
     words = tuple(word.strip() for word in members.split(",")) if is_group else None
     if not name or (words and not all(words)):
         raise InputError(f"class spec {spec!r}", expected="NAME, or GROUP=NAME,NAME,...", found="an empty name")
-    return _Wish(where=f"class spec {spec!r}", name=name, members=words)
+    return Wish(where=f"class spec {spec!r}", name=name, members=words)
 
 
-def _make_labels(wishes: Sequence[_Wish], classes: Sequence[ClassInfo]) -> list[Label]:
+def _make_labels(wishes: Sequence[Wish], classes: Sequence[ClassInfo]) -> list[Label]:
     """Look the wishes up; without members a label is the class that its name means, under the bundle's name."""
     names = {info.name: column for column, info in enumerate(classes)}
     aliases = {alias: column for column, info in enumerate(classes) for alias in info.aliases}
@@ -246,54 +240,3 @@ def _nearest(word: str, known: Mapping[str, object]) -> str:
         return f"nearest: {', '.join(names[name] for name in near)}"
     listed = ", ".join(list(known)[:_MAX_LISTED]) or "none at all"
     return f"one of: {listed}{', ...' if len(known) > _MAX_LISTED else ''}"
-
-
-def _read_file(file: Path) -> list[_Wish]:
-    """Parse a classes file."""
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"classes file {file}", expected="a readable file", found=error.strerror or "") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"classes file {file}", expected="TOML in UTF-8", found=str(error)) from error
-    tables = content.pop("class", [])
-    for key in content:
-        raise InputError(f"classes file {file}", expected="[[class]] tables only", found=f"key {key!r}")
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise InputError(f"classes file {file}, key 'class'", expected="[[class]] tables", found=repr(tables)[:60])
-    return [_read_table(table, f"classes file {file}, class {number}") for number, table in enumerate(tables, start=1)]
-
-
-def _read_table(table: dict[str, Any], where: str) -> _Wish:
-    """One ``[[class]]`` table."""
-    for key in sorted(table.keys() - _FILE_KEYS.keys()):
-        raise InputError(where, expected=f"keys {', '.join(_FILE_KEYS)}", found=f"key {key!r}")
-    name, members, color, threshold = (table.get(key) for key in _FILE_KEYS)  # TOML knows no null: None is absent
-    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    fine = {
-        "name": isinstance(name, str) and bool(name.strip()),
-        "members": members is None or (isinstance(members, list) and members and {*map(type, members)} == {str}),
-        "color": color is None or _read_color(color) is not None,
-        "threshold": threshold is None or (is_number and 0.0 < threshold <= 1.0),
-    }
-    for key, expected in _FILE_KEYS.items():
-        if not fine[key]:
-            found = repr(table[key])[:60] if key in table else "no such key"
-            raise InputError(f"{where}, key {key!r}", expected=expected, found=found)
-    name = str(name).strip()
-    return _Wish(
-        where=f"{where} ({name!r})",
-        name=name,
-        members=None if members is None else tuple(word.strip() for word in members),
-        color=_read_color(color),
-        threshold=threshold,
-    )
-
-
-def _read_color(value: object) -> Color | None:
-    """``"#rrggbb"`` or [r, g, b]; None if it is neither."""
-    if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
-        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
-    if isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
-        return value[0], value[1], value[2]
-    return None

@@ -17,14 +17,14 @@ def check_contract(manifest: Manifest, what: str) -> None:
     """Checks the declared inputs and outputs of all graphs against each other and against the sizes.
 
     Args:
-        manifest: With sizes, classes and graphs.
+        manifest: With sizes, head, classes and graphs.
         what: The manifest's name, for messages.
 
     Raises:
         BundleError: Two graphs that do not fit, or a graph in another's place.
     """
     s, e, low = manifest.input_side, manifest.embedding_side, manifest.low_res_side
-    d, f, k = manifest.token_width, manifest.feature_width, len(manifest.classes)
+    d, f = manifest.token_width, manifest.feature_width
     image = _Side(f"{what}: image graph", manifest.graphs["image"])
     prompt = _Side(f"{what}: prompt graph", manifest.graphs["prompt"])
     mask = _Side(f"{what}: mask graph", manifest.graphs["mask"])
@@ -44,10 +44,10 @@ def check_contract(manifest: Manifest, what: str) -> None:
     mask.inputs([Tensor("choice", "int64", ("n",))], optional=[*per_image, *chosen])
     mask.outputs([Tensor("logits", "float32", ("n", low, low))])
 
-    if "head" in manifest.graphs:
+    if manifest.head is not None:
         head = _Side(f"{what}: head graph", manifest.graphs["head"])
         head.inputs([tokens], optional=[Tensor("features", "float32", ("g", f))])
-        head.outputs([Tensor("logits", "float32", ("g", k))])
+        head.outputs([Tensor("logits", "float32", ("g", *manifest.head.axes(len(manifest.classes))))])
 
 
 @dataclass(frozen=True, slots=True)

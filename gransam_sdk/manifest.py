@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from .geometry import Resize
 from .onnx_model import Tensor
@@ -13,6 +14,11 @@ from .types import ClassInfo
 MANIFEST = "gransam.json"
 GRAPHS = ("image", "prompt", "mask", "head")
 """Names of the graphs, in the order in which they run first; only ``head`` may be absent."""
+LABELLED_MASKS = 3
+"""Masks of a prompt that a head may label each on its own: tokens 1 to 3; token 0 is the single-mask mode's."""
+
+LabelUnit = Literal["prompt", "mask"]
+"""What has a label of its own: a prompt, whose masks share it, or each of tokens 1 to 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,43 @@ class Preprocess:
     std: tuple[float, float, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadCalibration:
+    """How a head's confidences and thresholds were set on held-out example pictures.
+
+    Attributes:
+        temperature: Above 0; already folded into the head's graph.
+        target: Precision that the thresholds aim at, in (0, 1].
+        pictures: Held-out pictures of the classes.
+        background_pictures: Held-out pictures of none of them.
+    """
+
+    temperature: float
+    target: float
+    pictures: int
+    background_pictures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadInfo:
+    """What the logits of a head mean.
+
+    Attributes:
+        background: Whether the last logit is background's; without, background is what no mask covers.
+        labels: What has a label of its own.
+        calibration: None where confidences are as the head gives them, and thresholds are defaults.
+    """
+
+    background: bool
+    labels: LabelUnit
+    calibration: HeadCalibration | None
+
+    def axes(self, classes: int) -> tuple[int, ...]:
+        """Axes of a prompt's logits, (c,) or (3,c); c is ``classes``, and one more with background's."""
+        columns = classes + self.background
+        return (LABELLED_MASKS, columns) if self.labels == "mask" else (columns,)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Canary:
     """What the graphs answered for the canary picture when the bundle was written.
@@ -39,7 +82,7 @@ class Canary:
     Attributes:
         points: (c,2) float32 XY in [0,1] of the model square.
         expected: float64 arrays by name: ``tokens`` (c,4) norms, ``iou`` (c,4), ``lattice`` (c,4) means, ``mask`` (c,)
-            means of the low-res logits, and ``head`` (c,k) logits where the bundle has a head.
+            means of the low-res logits, and ``head`` logits, a flat row a point, where the bundle has a head.
         tolerance: Largest difference that rounding may make.
     """
 
@@ -97,6 +140,7 @@ class Manifest:
         opset: Newest ONNX operator set of the graphs.
         graphs: ``image``, ``prompt``, ``mask`` and perhaps ``head``.
         files: The other files by name.
+        head: What the head's logits mean; None exactly where there is no head.
         classes: k classes, ids 1 to k; empty exactly where there is no head.
         canary: What the graphs must answer.
         parity: How close the graphs are to the reference they were exported from.
@@ -121,6 +165,7 @@ class Manifest:
     opset: int
     graphs: Mapping[str, Graph]
     files: Mapping[str, FileEntry]
+    head: HeadInfo | None
     classes: tuple[ClassInfo, ...]
     canary: Canary
     parity: Mapping[str, float | str]

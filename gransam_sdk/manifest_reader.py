@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 from typing import get_args
 
@@ -9,20 +10,20 @@ import numpy as np
 
 from .errors import BundleError
 from .geometry import Resize
+from .head_reader import MAX_COUNT, read_classes, read_head
 from .manifest import GRAPHS, MANIFEST, Canary, FileEntry, Graph, Manifest, Preprocess
 from .onnx_model import DTYPES, MAX_RANK, Tensor
 from .onnx_rules import MAX_OPSET, MIN_OPSET
 from .shapes import AnyArray
 from .strict_json import Field, parse_json
-from .types import MAX_POINTS_PER_SIDE, ClassInfo
+from .types import MAX_POINTS_PER_SIDE
 
 SCHEMA = 1
 MAX_MANIFEST_BYTES = 4 << 20
-"""4,096 classes and 16 canary points take about 1 MB."""
+"""4,096 classes and 16 canary points take about 3 MB."""
 MAX_FILE_BYTES = (1 << 31) - 1
 """protobuf cannot hold more in one file."""
 MAX_FILES = 32
-MAX_CLASSES = 4096
 MAX_CANARY_POINTS = 16
 PRECISIONS = ("fp32", "fp32-w16")
 """fp32-w16: weights stored in 16 bits, computed in 32."""
@@ -39,11 +40,10 @@ BUNDLE_NAME = (r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", "lower-case letters, digits
 MAX_NAME = 64
 _KEY = (r"[a-z][a-z0-9_]*", "lower-case letters, digits, underscore")
 _SHA256 = (r"[0-9a-f]{64}", "64 hex digits")
-_CLASS = (r"[^=,]+", "a name without '=' and ',', which separate names in -c")
 
 _KEYS = (
     *("schema", "name", "version", "description", "precision", "model", "preprocess", "grid", "prompt_chunk", "opset"),
-    *("graphs", "files", "classes", "canary", "parity", "licence", "provenance"),
+    *("graphs", "files", "head", "classes", "canary", "parity", "licence", "provenance"),
 )
 _MODEL_KEYS = (
     *("architecture", "input_side", "embedding_side", "low_res_side", "token_width", "feature_width"),
@@ -69,7 +69,8 @@ def parse_manifest(data: bytes, what: str = MANIFEST) -> Manifest:
     top = root.keys(_KEYS)
     model = top["model"].keys(_MODEL_KEYS)
     graphs = _graphs(top["graphs"])
-    classes = _classes(top["classes"], has_head="head" in graphs)
+    head = read_head(top["head"], has_graph="head" in graphs)
+    classes = read_classes(top["classes"], head)
     manifest = Manifest(
         name=top["name"].text(MAX_NAME, *BUNDLE_NAME),
         version=top["version"].text(64),
@@ -88,8 +89,9 @@ def parse_manifest(data: bytes, what: str = MANIFEST) -> Manifest:
         opset=top["opset"].whole(MIN_OPSET, MAX_OPSET),
         graphs=graphs,
         files=_files(top["files"]),
+        head=head,
         classes=classes,
-        canary=_canary(top["canary"], len(classes)),
+        canary=_canary(top["canary"], math.prod(head.axes(len(classes))) if head else 0),
         parity=_parity(top["parity"]),
         licence={key: field.text() for key, field in top["licence"].keys(("code", "weights")).items()},
         provenance=_provenance(top["provenance"]),
@@ -157,35 +159,11 @@ def _files(field: Field) -> dict[str, FileEntry]:
     return files
 
 
-def _classes(field: Field, *, has_head: bool) -> tuple[ClassInfo, ...]:
-    """With one class, softmax would answer 1 for every mask; so a head has at least two."""
-    low, high = (2, MAX_CLASSES) if has_head else (0, 0)
-    classes = tuple(_class_info(entry, i + 1) for i, entry in enumerate(field.items(low, high)))
-    seen: set[str] = set()
-    for info in classes:
-        for name in (info.name, *info.aliases):
-            if name.casefold() in seen:
-                raise field.wrong("every class name and alias once, upper and lower case alike", f"{name!r} twice")
-            seen.add(name.casefold())
-    return classes
-
-
-def _class_info(field: Field, number: int) -> ClassInfo:
-    keys = field.keys(("id", "name", "aliases", "color", "threshold"))
-    color = [value.whole(0, 255) for value in keys["color"].items(3, 3)]
-    return ClassInfo(
-        id=keys["id"].whole(number, number),
-        name=keys["name"].text(100, *_CLASS),
-        aliases=tuple(alias.text(100, *_CLASS) for alias in keys["aliases"].items(0, 32)),
-        color=(color[0], color[1], color[2]),
-        threshold=keys["threshold"].number(0, 1, above=True),
-    )
-
-
-def _canary(field: Field, classes: int) -> Canary:
+def _canary(field: Field, head_width: int) -> Canary:
+    """``head_width``: logits of a prompt, flattened; 0 without a head."""
     keys = field.keys(("points", "expected", "tolerance"))
     points = _matrix(keys["points"], MAX_CANARY_POINTS, 2, low=0.0, high=1.0)
-    widths = {"tokens": 4, "iou": 4, "lattice": 4, "mask": 0} | ({"head": classes} if classes else {})
+    widths = {"tokens": 4, "iou": 4, "lattice": 4, "mask": 0} | ({"head": head_width} if head_width else {})
     expected = keys["expected"].keys(tuple(widths))
     return Canary(
         points=points.astype(np.float32),
@@ -218,8 +196,8 @@ def _parity(field: Field) -> dict[str, float | str]:
     parity: dict[str, float | str] = {key: value.number() for key, value in keys.items() if key != "reference"}
     return parity | {
         "reference": keys["reference"].text(),
-        "photos": keys["photos"].whole(1, 1 << 31),
-        "masks": keys["masks"].whole(1, 1 << 31),
+        "photos": keys["photos"].whole(1, MAX_COUNT),
+        "masks": keys["masks"].whole(1, MAX_COUNT),
         "tokens_max_abs": keys["tokens_max_abs"].number(0, 1e30),
         "mask_iou_mean": keys["mask_iou_mean"].number(0, 1),
         "mask_iou_min": keys["mask_iou_min"].number(0, 1),

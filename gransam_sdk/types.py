@@ -14,6 +14,8 @@ from .shapes import Float
 
 MaskChoice = Literal["best_iou", "single", "whole", "stable", "all3"]
 """Which of a prompt's four masks is kept (see ``Settings.mask_choice``)."""
+Basis = Literal["target", "highest", "default"]
+"""Why a class has its threshold (see ``Evidence.basis``)."""
 
 DEFAULT_THRESHOLD = 0.70
 """Confidence threshold where neither the caller nor the bundle sets one (GranSAM supplement: 70 %)."""
@@ -30,6 +32,25 @@ class Rle(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a class's threshold rests on: example pictures that the head was not fitted on.
+
+    Attributes:
+        precision: In [0,1], share of the instances kept at the threshold that carry their folder's class; none where
+            nothing is kept.
+        kept: Instances kept at the threshold.
+        pictures: Held-out pictures of the class.
+        basis: ``target``: the smallest threshold that reaches the target precision. ``highest``: none reaches it, so
+            the highest was taken. ``default``: too little was held out or kept to say, so the default was taken.
+    """
+
+    precision: float | None
+    kept: int
+    pictures: int
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassInfo:
     """One class of a bundle.
 
@@ -39,6 +60,7 @@ class ClassInfo:
         aliases: Other names that mean this class.
         color: (r, g, b), 0-255.
         threshold: Confidence from which a mask of this class is trusted, in (0, 1].
+        evidence: What the threshold rests on; none where the head is not calibrated.
     """
 
     id: int
@@ -46,6 +68,7 @@ class ClassInfo:
     aliases: tuple[str, ...] = ()
     color: tuple[int, int, int] = (128, 128, 128)
     threshold: float = DEFAULT_THRESHOLD
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +108,8 @@ class Settings:
         points_per_side: Side of the prompt grid; None takes the bundle's.
         mask_choice: ``best_iou`` keeps the mask of tokens 1-3 with the largest predicted IoU, ``single`` token 0,
             ``whole`` token 3, ``stable`` token 0 unless its stability score is under 0.98 (SAM 2's rule, on the
-            lattice), ``all3`` keeps tokens 1-3 as three masks that share the prompt's label.
+            lattice), ``all3`` keeps tokens 1-3 as three masks. They share the prompt's label, or have each its own
+            where the bundle labels masks; such a bundle has none for token 0, so ``single`` and ``stable`` are refused.
         conf: One confidence threshold for all classes; None takes each class's own.
         class_conf: Thresholds by class or group name; they win over ``conf``.
         record_floor: Masks down to this confidence are returned too (never above a class's threshold);

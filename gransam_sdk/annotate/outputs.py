@@ -89,7 +89,7 @@ class OutputFolder:
         made = not root.exists()
         if made:
             operate(root, os.makedirs, root, exist_ok=True)
-        folder = cls(root, _take_lock(root), made=made, empty=empty)
+        folder = cls(root, take_lock(root), made=made, empty=empty)
         try:
             folder._probe()
             _sweep(root)
@@ -224,8 +224,12 @@ class OutputFolder:
             stream.abandon()
 
 
-def _take_lock(root: Path) -> int:
-    """The locked descriptor of the lock file; the kernel frees it however this process ends."""
+def take_lock(root: Path) -> int:
+    """The locked descriptor of a folder's lock file; the kernel frees it however this process ends.
+
+    Raises:
+        OutputError: Another process holds the lock, or the disk refused.
+    """
     path = root / LOCK_NAME
     handle = operate(path, os.open, path, _LOCK_FILE, 0o666)
     try:

@@ -52,11 +52,11 @@ def crawl(
         raise
     for line in report.lines():
         narrate(line)
-    if any(found.missing for found in report.classes):
+    if report.missing:
         narrate("where pictures are missing, the results have run out: add your own, other words, or more licences")
     if as_json:
         answer(report.to_json())
-    if any(found.missing == found.wanted for found in report.classes):
+    if report.missing:
         raise typer.Exit(3)
 
 

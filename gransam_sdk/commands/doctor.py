@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import GranSAMError, MissingExtraError
 from ..version import __version__
 from .streams import narrate
+
+if TYPE_CHECKING:
+    from ..bundle import HeadInfo
 
 NEEDED = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "typer", "rich")
 OPTIONAL = ("torch", "onnx", "onnxscript", "safetensors", "pycocotools", "supervision")
@@ -74,4 +77,15 @@ def _verify(name: str) -> GranSAMError | None:
         return error
     head = f"{len(bundle.classes)} classes" if bundle.has_head else "no head"
     print(f"bundle {name}: verified, {bundle.architecture}, {bundle.precision}, {head}, sha256 {bundle.digest}")
+    if bundle.head is not None:
+        print(f"bundle {name}: {_head_facts(bundle.head)}")
     return None
+
+
+def _head_facts(head: HeadInfo) -> str:
+    facts = f"{'explicit' if head.background else 'implicit'} background, one label a {head.labels}"
+    found = head.calibration
+    if found is None:
+        return f"{facts}, not calibrated"
+    shown = f"{found.pictures} held-out pictures and {found.background_pictures} of background"
+    return f"{facts}, calibrated for {found.target:.0%} precision on {shown}, temperature {found.temperature:.3g}"

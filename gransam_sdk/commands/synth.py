@@ -62,7 +62,7 @@ def synth(
         raise
     for line in report.lines():
         narrate(line)
-    if any(found.missing for found in report.classes):
+    if report.missing:
         raise typer.Exit(3)
 
 

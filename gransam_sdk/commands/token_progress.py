@@ -24,11 +24,15 @@ class TokenProgress:
     def announce(self, plan: CachePlan) -> None:
         """Says the size of the work before it starts."""
         missing = plan.pictures - plan.cached
+        if plan.freed:
+            narrate(
+                f"deleted {plan.freed / 1e6:,.1f} MB of tokens in {plan.folder.parent} that were not used for 30 days"
+            )
         if not missing:
-            narrate(f"tokens of all {plan.pictures} pictures are in {plan.folder}")
+            narrate(f"tokens of all {plan.pictures} {plan.what} are in {plan.folder}")
             return
         narrate(
-            f"tokens of {missing} of {plan.pictures} pictures: {plan.bytes / 1e6:,.1f} MB into {plan.folder} "
+            f"tokens of {missing} of {plan.pictures} {plan.what}: {plan.bytes / 1e6:,.1f} MB into {plan.folder} "
             f"({plan.free / 1e9:,.1f} GB free)"
         )
 
@@ -38,7 +42,7 @@ class TokenProgress:
             self._bar.update(self._task, completed=done, total=total)
         elif done == total or time.monotonic() - self._spoken >= HEARTBEAT_SECONDS:
             self._spoken = time.monotonic()
-            narrate(f"tokens of {done} of {total} pictures")
+            narrate(f"tokens of {done} of {total}")
 
     def __enter__(self) -> TokenProgress:
         """Draws the empty bar."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,12 @@ import typer
 from .streams import narrate
 
 if TYPE_CHECKING:
-    from ..training.fit import Fitted, HeadConfig
-    from ..training.tokens import Bags
+    from collections.abc import Sequence
+
+    from ..bundle import HeadInfo
+    from ..training.calibrate import Calibration
+    from ..training.config import HeadConfig
+    from ..training.rehearse import Rehearsed
     from ..types import ClassInfo
 
 
@@ -24,8 +29,15 @@ def train(
         str, typer.Option("--base", metavar="NAME|DIR", help="Bundle whose segmenter is used.")
     ] = "nano-voc20",
     paper: Annotated[
-        bool, typer.Option("--paper", help="The paper's setting: tokens alone, dropout 0.9, no background pictures.")
+        bool,
+        typer.Option(
+            "--paper", help="The paper's setting: tokens alone, dropout 0.9, no scenes, no background pictures."
+        ),
     ] = False,
+    precision: Annotated[
+        float,
+        typer.Option("--precision", metavar="P", help="Share of kept masks that shall be right on held-out pictures."),
+    ] = 0.8,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of initialisation, order and dropout.")] = 0,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
     cache: Annotated[
@@ -49,8 +61,10 @@ def train(
     require("train", "torch", "onnx", "onnxscript", "safetensors")
     from ..export.assemble import add_head
     from ..export.bundle import check_target
+    from ..training.card import head_card
     from ..training.checkpoint import training_identity
-    from ..training.fit import PAPER, HeadConfig, fit_head
+    from ..training.config import PAPER, HeadConfig
+    from ..training.rehearse import fit_calibrated
     from ..training.token_cache import default_cache
     from ..training.tokens import extract_bags
     from .token_progress import TokenProgress
@@ -59,57 +73,74 @@ def train(
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
     base_bundle = open_bundle(base)
     with load_model(base_bundle, device=device) as model, TokenProgress() as shown:
-        bags = extract_bags(model, pictures, cache=cache, announce=shown.announce, progress=shown.advance)
+        bags = extract_bags(
+            model, pictures, scenes=config.scenes, cache=cache, announce=shown.announce, progress=shown.advance
+        )
     for path, reason in bags.skipped:
         narrate(f"skipped {path}: {reason}")
+    if len(bags.classes) == 1:
+        narrate("one class: background gets a logit of its own, learned from the _background pictures")
+        config = replace(config, background="explicit", hold_out=0.0)
     unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
-    fitted = fit_head(bags, config, log=narrate, checkpoint=unfinished)
+    rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)
     bundle = add_head(
         base_bundle,
-        fitted.head,
+        rehearsed.fitted.head,
         out,
         name=out.name,
-        classes=_classes(bags, config),
+        classes=_classes(bags.classes, rehearsed),
+        head_info=_head_info(config, rehearsed.calibration),
         training_data=[f"{len(bags.labels)} example pictures in class folders, image-level labels only"],
-        card=_card(bags, config, fitted),
+        card=head_card(bags, config, rehearsed),
         overwrite=overwrite,
     )
     shutil.rmtree(unfinished, ignore_errors=True)  # the bundle is written; what stays is only space
+    for line in _report(rehearsed):
+        narrate(line)
     narrate(f"wrote {bundle.path}: {len(bundle.classes)} classes, sha256 {bundle.digest[:16]}...")
+    narrate(f"try it: gransam annotate PHOTOS -o RUN --bundle {shlex.quote(str(out))} --overlays")
 
 
-def _classes(bags: Bags, config: HeadConfig) -> list[ClassInfo]:
+def _classes(names: Sequence[str], rehearsed: Rehearsed) -> list[ClassInfo]:
     from ..runtime.draw import voc_palette
     from ..training.aliases import aliases_of
     from ..types import ClassInfo
 
     colors = voc_palette().reshape(-1, 3)
+    evidence = rehearsed.calibration.evidence if rehearsed.calibration else [None] * len(names)
     return [
         ClassInfo(
             id=i + 1,
-            name=name,
-            aliases=aliases_of(name, bags.classes),
+            name=lesson.name,
+            aliases=aliases_of(lesson.name, tuple(names)),
             color=tuple(int(v) for v in colors[(i + 1) % len(colors)]),  # type: ignore[arg-type]
-            threshold=config.threshold,
+            threshold=lesson.threshold,
+            evidence=evidence[i],
         )
-        for i, name in enumerate(bags.classes)
+        for i, lesson in enumerate(rehearsed.lessons)
     ]
 
 
-def _card(bags: Bags, config: HeadConfig, fitted: Fitted) -> str:
-    counts = [f"{name} {int((bags.labels == i).sum())}" for i, name in enumerate(bags.classes)]
-    background = int((bags.labels < 0).sum())
-    epochs = " + ".join(map(str, fitted.epochs))
-    return f"""\
-Labels {len(bags.classes)} classes, learned from image-level labels alone (arXiv 2312.02420: multiple-instance learning,
-then uncertainty distillation).
+def _head_info(config: HeadConfig, calibration: Calibration | None) -> HeadInfo:
+    from ..bundle import HeadInfo
 
-- **Example pictures**: {", ".join(counts)}; background {background}.
-- **Setting**: inputs {config.inputs}, dropout {config.dropout}, a = {config.divisor}, {epochs} epochs, weight of
-  uncertainty {config.uncertainty_weight}, of background {config.background_weight}, seed {config.seed}.
-- **On the example pictures themselves**: {fitted.bag_accuracy:.1%} of the pictures get their folder's class; the
-  teacher was unsure or wrong about {fitted.bad_share:.0%} of their prompts.
-- **Threshold** {config.threshold} for every class; confidences are not calibrated.
-- One label a click: a click between two things, or on a part that looks like another class, is labelled wrongly. What
-  is often beside a class (rails, sky, grass) may be taken for it.
-"""
+    return HeadInfo(
+        background=config.background == "explicit",
+        labels="mask" if config.inputs == "per_token" else "prompt",
+        calibration=calibration.facts if calibration else None,
+    )
+
+
+def _report(rehearsed: Rehearsed) -> list[str]:
+    """What the rehearsal showed, as a table that fits a terminal, with the remarks below it."""
+    from ..training.lessons import lesson_rows
+
+    lines = ["on the held-out pictures; precision: of the clicks that are kept, the share with their folder's class"]
+    lines = lines if rehearsed.calibration else []
+    lines += _table([row[:-1] for row in lesson_rows(rehearsed.lessons)])
+    return lines + [f"{lesson.name}: {lesson.remark}" for lesson in rehearsed.lessons if lesson.remark]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

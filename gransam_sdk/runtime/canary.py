@@ -24,7 +24,7 @@ def canary_outputs(model: Model, points: Float) -> dict[str, Float]:
 
     Returns:
         ``tokens`` (c,4) norms, ``iou`` (c,4), ``lattice`` (c,4) means, ``mask`` (c,) means of the low-res logits of
-        token 1 and, with a head, ``head`` (c,k) logits.
+        token 1 and, with a head, ``head`` logits, a flat row a point.
     """
     pixels = canary_picture(model.bundle.input_side)
     frame = model.frame(pixels)
@@ -38,7 +38,7 @@ def canary_outputs(model: Model, points: Float) -> dict[str, Float]:
         "mask": masks.mean(axis=(1, 2)),
     }
     if model.bundle.has_head:
-        outputs["head"] = model.classify(prompts.tokens, prompts.features[:, 1])
+        outputs["head"] = model.classify(prompts.tokens, prompts.features[:, 1]).reshape(len(points), -1)
     return outputs
 
 

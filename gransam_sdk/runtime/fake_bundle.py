@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Bundle, Canary, Graph, Preprocess, Tensor
+from ..bundle import Bundle, Canary, Graph, HeadInfo, Preprocess, Tensor
 from ..types import ClassInfo
 
 COLORS = {
@@ -18,10 +19,17 @@ COLORS = {
     "magenta": (200, 50, 180),
 }
 SIDE, EMBEDDING, LOW_RES, WIDTH, FEATURES = 64, 16, 64, 8, 6
+PLAIN = HeadInfo(background=False, labels="prompt", calibration=None)
 
 
-def fake_bundle(*, points_per_side: int = 6) -> Bundle:
-    """A bundle in memory whose graphs are declared but have no bytes."""
+def fake_bundle(*, points_per_side: int = 6, head: HeadInfo = PLAIN, names: Sequence[str] = tuple(COLORS)) -> Bundle:
+    """A bundle in memory whose graphs are declared but have no bytes.
+
+    Args:
+        points_per_side: Side of its prompt grid.
+        head: What its logits mean.
+        names: Its classes, of ``COLORS``.
+    """
     pixels = Tensor("h_pixels", "float32", (LOW_RES, LOW_RES, 3))
     tokens = Tensor("tokens", "float32", ("g", 4, WIDTH))
     state = (4, LOW_RES, LOW_RES)
@@ -47,7 +55,7 @@ def fake_bundle(*, points_per_side: int = 6) -> Bundle:
             [Tensor("m_logits", "float32", ("n", *state)), Tensor("choice", "int64", ("n",))],
             [Tensor("logits", "float32", ("n", LOW_RES, LOW_RES))],
         ),
-        "head": _graph("head", [tokens], [Tensor("logits", "float32", ("g", len(COLORS)))]),
+        "head": _graph("head", [tokens], [Tensor("logits", "float32", ("g", *head.axes(len(names))))]),
     }
     return Bundle(
         path=Path("fake"),
@@ -72,8 +80,9 @@ def fake_bundle(*, points_per_side: int = 6) -> Bundle:
         opset=20,
         graphs=graphs,
         files={},
+        head=head,
         classes=tuple(
-            ClassInfo(id=i + 1, name=name, color=color, threshold=0.5) for i, (name, color) in enumerate(COLORS.items())
+            ClassInfo(id=i + 1, name=name, color=COLORS[name], threshold=0.5) for i, name in enumerate(names)
         ),
         canary=Canary(points=np.zeros((1, 2), dtype=np.float32), expected={}, tolerance=1.0),
         parity={},

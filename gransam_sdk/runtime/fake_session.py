@@ -12,6 +12,7 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..errors import EnvironmentFault
+from ..manifest import LABELLED_MASKS
 from ..shapes import AnyArray, Float
 from .model import Model
 from .session import check_feeds
@@ -78,10 +79,16 @@ class FakeSession:
         return {"logits": feeds["m_logits"][np.arange(len(feeds["choice"])), feeds["choice"]]}
 
     def _head(self, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-        color = feeds["tokens"][:, 0, :3]
+        """Background, where the bundle has it, is grey; of masks with a label each, mask 2 has the class after 1's."""
+        color, head = feeds["tokens"][:, 0, :3], self._bundle.head
         named = (np.array([info.color for info in self._bundle.classes], dtype=np.float32) - 127.5) / 127.5
-        distance = np.square(color[:, None] - named[None]).sum(axis=-1)  # (g,k)
-        return {"logits": (-4.0 * distance).astype(np.float32)}
+        grey = np.zeros((1, 3), dtype=np.float32)
+        distance = np.square(color[:, None] - np.concatenate([named, grey])).sum(axis=-1)  # (g,k+1)
+        logits = (-4.0 * distance).astype(np.float32)
+        if head is not None and head.labels == "mask":
+            shifted = [np.roll(logits[:, :-1], shift, axis=1) for shift in range(LABELLED_MASKS)]
+            logits = np.stack([np.concatenate([part, logits[:, -1:]], axis=1) for part in shifted], axis=1)
+        return {"logits": logits if head is not None and head.background else logits[..., :-1]}
 
 
 def _widen(color: Float, width: int) -> Float:

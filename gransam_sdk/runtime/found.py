@@ -43,20 +43,25 @@ class Found:
 
     @classmethod
     def of(cls, prompts: Prompts, choice: Int, labels: Labels) -> Self:
-        """The recorded prompts of one chunk, one row a chosen mask; what the others hold is let go."""
-        per_prompt = choice.shape[1]
-        row = np.repeat(np.flatnonzero(labels.recorded), per_prompt)
-        chosen = choice[labels.recorded].reshape(-1)
+        """The recorded masks of one chunk; what the others hold is let go.
+
+        Args:
+            prompts: g of them.
+            choice: (g,m) int64, which of their masks.
+            labels: Of the g·m chosen masks, prompt by prompt.
+        """
+        mask = np.flatnonzero(labels.recorded)
+        row, chosen = mask // choice.shape[1], choice.reshape(-1)[mask]
         return cls(
             points=prompts.points[row],
             tokens=prompts.tokens[row],
             iou=prompts.iou[row, chosen],
             choice=chosen,
-            label=labels.label[row],
-            confidence=labels.confidence[row],
-            passed=labels.passed[row],
-            order=labels.order[row],
-            probabilities=labels.probabilities[row],
+            label=labels.label[mask],
+            confidence=labels.confidence[mask],
+            passed=labels.passed[mask],
+            order=labels.order[mask],
+            probabilities=labels.probabilities[mask],
             state={name: value[row] for name, value in prompts.state.items()},
         )
 

@@ -13,6 +13,7 @@ from .canary import check_canary
 from .model import Model
 from .onnxruntime_session import OrtSession, resolve_device
 from .segmenter import Segmenter
+from .select import check_choice
 
 
 def load(
@@ -41,19 +42,27 @@ def load(
     Raises:
         BundleError: The bundle is missing, damaged, without a head, or fails its canary.
         DeviceError: The device cannot be had.
-        InputError: An argument or class is unknown.
+        InputError: An argument or class is unknown, or the bundle has no labels for the masks of the mask choice.
     """
     settings = settings or Settings()
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     listed, file = (None, classes) if isinstance(classes, Path) else (classes, None)
-    if not opened.has_head:
+    if opened.head is None:
         raise BundleError(
             f"bundle {opened.name}",
             expected="a bundle with a trained head",
             found="graphs without a head: it can segment, but knows no classes",
             do=f"gransam train PICTURES --base {opened.path} -o my-classes",
         )
-    chosen = select_classes(opened.classes, listed, file=file, conf=settings.conf, class_conf=settings.class_conf)
+    chosen = select_classes(
+        opened.classes,
+        listed,
+        file=file,
+        conf=settings.conf,
+        class_conf=settings.class_conf,
+        background=opened.head.background,
+    )
+    check_choice(settings.mask_choice, opened.head)  # before sessions are opened
     model = load_model(opened, device=device, backend=backend, threads=threads)
     return Segmenter(model, chosen, settings)
 

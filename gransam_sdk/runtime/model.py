@@ -123,7 +123,11 @@ class Model:
         return logits
 
     def classify(self, tokens: Float, features: Float) -> Float:
-        """Class logits (g,k) of mask tokens (g,4,d) and the chosen masks' features (g,f); needs a head."""
+        """Class logits of mask tokens (g,4,d) and the chosen masks' features (g,f); needs a head.
+
+        Returns:
+            (g,c) of the prompts, or (g,3,c) of their masks 1 to 3, as ``bundle.head.labels`` says.
+        """
         return self._run("head", self._read_by("head", {"tokens": tokens, "features": features}))["logits"]
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from .decode import ImageSource, as_pixels
 from .found import Found
 from .model import Hoisted, Model
 from .result import Result
-from .select import choose_masks, join_touching, label_prompts, stability, surviving
+from .select import check_choice, choose_masks, chosen_logits, join_touching, label_masks, stability, surviving
 
 RUNNERS_UP = 2
 
@@ -36,9 +36,13 @@ class Segmenter:
         model: A bundle with a head and its sessions; closed with the segmenter.
         classes: The classes and groups to label.
         settings: What else changes a result.
+
+    Raises:
+        InputError: The mask choice may choose masks that the bundle has no label for.
     """
 
     def __init__(self, model: Model, classes: ClassSet, settings: Settings) -> None:
+        check_choice(settings.mask_choice, model.bundle.head)
         self._model = model
         self.classes = classes
         self.settings = settings
@@ -167,7 +171,7 @@ class Segmenter:
                 features = prompts.features[np.arange(len(choice)), choice[:, 0]]
                 logits = self._model.classify(prompts.tokens, features)
             with clock.stage("select"):
-                labels = label_prompts(logits, self.classes, self.settings)
+                labels = label_masks(chosen_logits(logits, choice), self.classes, self.settings)
                 parts.append(Found.of(prompts, choice, labels))
 
     def _result(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..classes import ClassSet
+from ..errors import InputError
+from ..manifest import HeadInfo
 from ..nms import drop_contained, mask_nms, touching_groups
 from ..shapes import Bool, Float, Int
 from ..types import MaskChoice, Settings
@@ -14,6 +16,21 @@ from ..types import MaskChoice, Settings
 STABLE_DELTA = 0.05
 STABLE_LEAST = 0.98
 STABILITY_OFFSET = 1.0
+
+
+def check_choice(choice: MaskChoice, head: HeadInfo | None) -> None:
+    """Checks that every mask that may be chosen has a label.
+
+    Raises:
+        InputError: ``single`` or ``stable`` with a head that labels masks, which has no label for token 0.
+    """
+    if head is not None and head.labels == "mask" and choice in ("single", "stable"):
+        raise InputError(
+            f"mask choice {choice}",
+            expected="best_iou, whole or all3",
+            found="a bundle that labels each of the masks 1 to 3 and has no label for mask 0",
+            do=f"choose another mask; mask choice {choice} needs a bundle that labels prompts",
+        )
 
 
 def choose_masks(choice: MaskChoice, iou: Float, lattice: Float) -> Int:
@@ -50,7 +67,7 @@ def stability(logits: Float, offset: float = STABILITY_OFFSET) -> Float:
 
 
 def softmax(logits: Float) -> Float:
-    """Row-wise softmax (g,k)."""
+    """Row-wise softmax (n,c)."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
@@ -62,15 +79,15 @@ def score(confidence: Float, predicted_iou: Float) -> Float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """The labels of g prompts.
+    """The labels of n masks.
 
     Attributes:
-        label: (g,) int64 index into the class set's labels; -1 where a class that was not asked for wins.
-        confidence: (g,) float32, the winner's probability.
-        passed: (g,) bool, confidence at or above the label's threshold.
-        recorded: (g,) bool, confidence at or above the lower of that threshold and the record floor.
-        order: (g,c) int64, columns of ``ClassSet.column_names`` by falling probability.
-        probabilities: (g,c) float32 over these columns.
+        label: (n,) int64 index into the class set's labels; -1 where background or a class that was not asked for wins.
+        confidence: (n,) float32, the winner's probability.
+        passed: (n,) bool, confidence at or above the label's threshold.
+        recorded: (n,) bool, confidence at or above the lower of that threshold and the record floor.
+        order: (n,c) int64, columns of ``ClassSet.column_names`` by falling probability.
+        probabilities: (n,c) float32 over these columns.
     """
 
     label: Int
@@ -81,8 +98,24 @@ class Labels:
     probabilities: Float
 
 
-def label_prompts(logits: Float, classes: ClassSet, settings: Settings) -> Labels:
-    """Class logits (g,k) to labels: a softmax over all classes of the bundle, then groups are summed."""
+def chosen_logits(logits: Float, choice: Int) -> Float:
+    """Class logits of chosen masks, prompt by prompt.
+
+    Args:
+        logits: (g,c) of prompts, which all their masks share, or (g,3,c) of tokens 1 to 3.
+        choice: (g,m) int64 as ``choose_masks`` gives it; no 0 where each mask has logits of its own.
+
+    Returns:
+        (g·m,c).
+    """
+    if logits.ndim == 2:
+        return np.repeat(logits, choice.shape[1], axis=0)
+    own: Float = logits[np.arange(len(choice))[:, None], choice - 1]  # (g,m,c)
+    return own.reshape(choice.size, logits.shape[2])
+
+
+def label_masks(logits: Float, classes: ClassSet, settings: Settings) -> Labels:
+    """Class logits (n,c) to labels: a softmax over all columns of the head, then groups are summed."""
     probabilities = classes.group(softmax(logits))
     order = np.argsort(-probabilities, axis=1, kind="stable")
     rows = np.arange(len(logits))

@@ -1,8 +1,8 @@
 """From a head's logits to confidences that mean something, and to a threshold a class, on held-out source pictures.
 
 The pictures' folders are all that is known, so *source precision* is all that can be measured: the share of kept
-instances that carry their folder's class. A kept instance on what surrounds the object counts as right. Instances are
-counted before mask suppression, so several may lie on one object.
+instances that carry the folder's class of the picture they are on, alone or in a scene. A kept instance on what
+surrounds the object counts as right. Instances are counted before mask suppression, so several may lie on one object.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..manifest import HeadCalibration
 from ..models.head import Head, PrototypeHead
 from ..shapes import Bool, Float, Int
+from ..types import Basis, Evidence
+from .bags import Bags
 from .config import HeadConfig
-from .instances import as_labels, select_instances
+from .instances import MASK_TOKENS, as_labels, select_instances, select_scene_instances
 from .losses import bag_logits, bag_size
-from .tokens import Bags
 from .trainer import PART
 
+TARGET = 0.8
+"""Source precision that a threshold shall reach where the caller does not say."""
 TEMPERATURES = (0.2, 5.0)
 """Bounds of the temperature: pictures that a head knows without a fault would ask for one of 0."""
 LOWEST, HIGHEST, STEP = 0.3, 0.95, 0.01
@@ -35,53 +39,27 @@ LEAST_PICTURES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassCalibration:
-    """What a class's threshold rests on.
-
-    Attributes:
-        threshold: Confidence from which its masks are trusted.
-        precision: Source precision at that threshold; none where nothing is kept.
-        kept: Instances kept at that threshold, which the precision is of.
-        pictures: Held-out pictures of the class.
-        basis: ``target``: the smallest threshold that reaches the target. ``highest``: none reaches it, so the highest
-            was taken. ``default``: too little was held out or kept to say, so the default was taken.
-    """
-
-    threshold: float
-    precision: float | None
-    kept: int
-    pictures: int
-    basis: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """What held-out pictures say about a head.
 
     Attributes:
-        temperature: Already folded into the head's last layer.
-        target: Source precision that the thresholds aim at.
-        background_pictures: Held-out ``_background`` pictures; all that is kept on them counts as wrong.
-        classes: By class, in the order of the logits.
+        facts: The temperature to divide the logits by, the target, and how many pictures were held out; all that is
+            kept on those of background counts as wrong.
+        thresholds: By class, in the order of the logits.
+        evidence: What each threshold rests on.
     """
 
-    temperature: float
-    target: float
-    background_pictures: int
-    classes: tuple[ClassCalibration, ...]
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """By class."""
-        return tuple(found.threshold for found in self.classes)
+    facts: HeadCalibration
+    thresholds: tuple[float, ...]
+    evidence: tuple[Evidence, ...]
 
 
-def calibrate(head: Head | PrototypeHead, held_out: Bags, config: HeadConfig, *, target: float = 0.8) -> Calibration:
-    """Fits a temperature, folds it into the head, and sets a threshold for each class.
+def calibrate(head: Head | PrototypeHead, held_out: Bags, config: HeadConfig, *, target: float = TARGET) -> Calibration:
+    """Finds a temperature, and under it a threshold for each class.
 
     Args:
-        head: In evaluation mode; changed in place.
-        held_out: Pictures that the head was not fitted on, see ``split_bags``.
+        head: In evaluation mode; not changed.
+        held_out: Pictures that the head was not fitted on, and scenes of them, see ``split_bags``.
         config: The head's own; its ``threshold`` is the default of classes that too little is known of.
         target: Source precision that a threshold shall reach, above 0 and up to 1.
 
@@ -90,20 +68,30 @@ def calibrate(head: Head | PrototypeHead, held_out: Bags, config: HeadConfig, *,
     """
     if not 0.0 < target <= 1.0:
         raise InputError("target", expected="above 0, up to 1", found=repr(target))
-    labels = as_labels(held_out)
+    labels, classes = as_labels(held_out), len(held_out.classes)
     if not bool((labels >= 0).any()):
         raise InputError("held-out pictures", expected="pictures of the classes", found="none")
-    logits = _logits(head, select_instances(held_out, config.inputs))
-    temperature = fit_temperature(*answering_instances(logits, labels, len(held_out.classes), config.divisor))
-    head.fold_temperature(temperature)
-    probabilities = (logits / temperature).softmax(dim=2).numpy()
+    logits = instance_logits(head, select_instances(held_out, config.inputs))
+    temperature = fit_temperature(*answering_instances(logits, labels, classes, config.divisor))
+    in_scenes = instance_logits(head, select_scene_instances(held_out, config.inputs))
+    under = held_out.scenes.under()
+    if config.inputs == "per_token":
+        under = np.repeat(under, MASK_TOKENS, axis=1)
+    alone = np.broadcast_to(held_out.labels[:, None], logits.shape[:2])
+    probabilities = (torch.cat([logits.flatten(0, 1), in_scenes.flatten(0, 1)]) / temperature).softmax(dim=1).numpy()
+    pictures = np.array([int((held_out.labels == index).sum()) for index in range(classes)])
+    found = class_thresholds(
+        probabilities, np.concatenate([alone.ravel(), under.ravel()]), pictures, target=target, default=config.threshold
+    )
     return Calibration(
-        temperature=temperature,
-        target=target,
-        background_pictures=int((labels < 0).sum()),
-        classes=class_thresholds(
-            probabilities, held_out.labels, len(held_out.classes), target=target, default=config.threshold
+        facts=HeadCalibration(
+            temperature=temperature,
+            target=target,
+            pictures=int(pictures.sum()),
+            background_pictures=int((labels < 0).sum()),
         ),
+        thresholds=tuple(threshold for threshold, _ in found),
+        evidence=tuple(evidence for _, evidence in found),
     )
 
 
@@ -144,49 +132,50 @@ def fit_temperature(logits: Tensor, labels: Tensor, bounds: tuple[float, float] 
 
 
 def class_thresholds(
-    probabilities: Float, labels: Int, classes: int, *, target: float, default: float
-) -> tuple[ClassCalibration, ...]:
+    probabilities: Float, truth: Int, pictures: Int, *, target: float, default: float
+) -> list[tuple[float, Evidence]]:
     """The smallest threshold of each class at which source precision reaches the target.
 
     Args:
-        probabilities: (m,g,c) of the held-out bags; an instance whose largest is explicit background's is dropped.
-        labels: (m,) class of each bag, -1 for ``_background``.
-        classes: k.
+        probabilities: (n,c) of held-out instances; one whose largest is explicit background's is dropped.
+        truth: (n,) class of the picture that each is on; -1 for ``_background``.
+        pictures: (k,) held-out pictures of each class.
         target: Of the precision.
         default: Threshold of a class with fewer than ``LEAST_PICTURES`` held out, or fewer than ``LEAST_KEPT``
             instances at the lowest threshold.
     """
-    winner, confidence = probabilities.argmax(axis=2), probabilities.max(axis=2)
-    right = winner == labels[:, None]
-    found = []
-    for index in range(classes):
-        own = winner == index
-        pictures = int((labels == index).sum())
-        found.append(_class_threshold(confidence[own], right[own], pictures, target, default))
-    return tuple(found)
+    winner, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right = winner == truth
+    return [
+        _class_threshold(confidence[winner == index], right[winner == index], int(count), target, default)
+        for index, count in enumerate(pictures)
+    ]
 
 
-def _class_threshold(confidence: Float, right: Bool, pictures: int, target: float, default: float) -> ClassCalibration:
-    def at(threshold: float, basis: str) -> ClassCalibration:
+def _class_threshold(
+    confidence: Float, right: Bool, pictures: int, target: float, default: float
+) -> tuple[float, Evidence]:
+    def at(threshold: float, basis: Basis) -> tuple[float, Evidence]:
         kept = confidence >= np.float32(threshold)
         count = int(kept.sum())
         precision = float(right[kept].mean()) if count else None
-        return ClassCalibration(threshold=threshold, precision=precision, kept=count, pictures=pictures, basis=basis)
+        return threshold, Evidence(precision=precision, kept=count, pictures=pictures, basis=basis)
 
     tried = [round(LOWEST + STEP * i, 2) for i in range(round((HIGHEST - LOWEST) / STEP) + 1)]
-    if pictures < LEAST_PICTURES or at(tried[0], "default").kept < LEAST_KEPT:
+    if pictures < LEAST_PICTURES or at(tried[0], "default")[1].kept < LEAST_KEPT:
         return at(default, "default")
     for threshold in tried:
-        result = at(threshold, "target")
-        if result.kept >= LEAST_KEPT and result.precision is not None and result.precision >= target:
-            return result
+        found = at(threshold, "target")
+        if found[1].kept >= LEAST_KEPT and found[1].precision is not None and found[1].precision >= target:
+            return found
     return at(tried[-1], "highest")
 
 
-def _logits(head: nn.Module, instances: Tensor) -> Tensor:
+def instance_logits(head: nn.Module, instances: Tensor) -> Tensor:
     """(m,g,c) float32 of bags (m,g,w)."""
     with torch.no_grad():
-        return torch.cat([head(part.float()) for part in instances.split(PART)])
+        parts = [head(part.float()) for part in instances.split(PART)] if len(instances) else []
+    return torch.cat(parts) if parts else torch.zeros(0, instances.shape[1], head(instances[:0].float()).shape[-1])
 
 
 def _minimum(function: Callable[[float], float], low: float, high: float) -> float:

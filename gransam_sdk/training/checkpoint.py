@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..annotate.disk import open_folder, put_file
+from ..annotate.disk import open_folder, operate, put_file
+from ..annotate.outputs import take_lock
 from ..errors import OutputError
+from .bags import Bags
 from .config import HeadConfig
-from .tokens import Bags
+from .writer_words import said_of
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(kw_only=True)
@@ -49,19 +56,37 @@ class StageState:
 
 
 class StageStore:
-    """The folder of one training; nothing else may be in it.
+    """The folder of one training, locked for this process until it is closed; nothing else may be in it.
 
     Args:
         folder: Made if need be. What a kill left half-written is swept.
         identity: Of the training, see ``training_identity``.
 
     Raises:
-        OutputError: The folder cannot be made or written to.
+        OutputError: The folder cannot be made or written to, or another process trains into it.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
-        open_folder(folder)
+        with _checkpoint_words():
+            operate(folder, os.makedirs, folder, exist_ok=True)
+            # Not a method: a store that nobody closed gives its lock back when it goes.
+            self._unlock = weakref.finalize(self, os.close, take_lock(folder))
+            open_folder(folder)  # sweeps; not before the lock, or another's unfinished file would go
+
+    def close(self) -> None:
+        """Unlocks the folder."""
+        self._unlock()
+
+    def __enter__(self) -> StageStore:
+        """The store itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unlocks the folder."""
+        self.close()
 
     def save(self, stage: str, state: StageState) -> None:
         """Replaces the stage's file.
@@ -70,9 +95,11 @@ class StageStore:
             OutputError: The disk refused; the file of the epoch before is still there.
         """
         tensors = {f"{part}.{name}": value for part, name, value in _parts(state)} | {"rng": state.rng}
-        header = {"schema": SCHEMA, "identity": self.identity, "stage": stage}
+        header: dict[str, Any] = {"schema": SCHEMA, "identity": self.identity, "stage": stage}
         header |= {"epoch": state.epoch, "score": state.score, "stale": state.stale}
-        put_file(self._path(stage), save(tensors, {"gransam": json.dumps(header, sort_keys=True)}))
+        header["sha256"] = _digest(header, tensors)
+        with _checkpoint_words():
+            put_file(self._path(stage), save(tensors, {"gransam": json.dumps(header, sort_keys=True)}))
 
     def load(self, stage: str) -> StageState | None:
         """The stage's last state, or none where it has not ended an epoch.
@@ -87,11 +114,16 @@ class StageStore:
             with safe_open(path, "pt") as file:
                 header = json.loads(file.metadata()["gransam"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            origin = header["schema"], header["identity"], header["stage"]
+            schema, proof = header["schema"], header.pop("sha256", None)
+            origin = header["identity"], header["stage"]
             epoch, score, stale = header["epoch"], header["score"], header["stale"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise _unusable(path, "a whole file", f"a damaged one ({error})") from error
-        if origin != (SCHEMA, self.identity, stage):
+        if schema != SCHEMA:
+            raise _unusable(path, f"format {SCHEMA}, this version's", f"format {schema!r}")
+        if proof != _digest(header, tensors):
+            raise _unusable(path, "a whole file", "a damaged one (its bytes are not those that were written)")
+        if origin != (self.identity, stage):
             raise _unusable(path, "the same setting and the same pictures", "another training")
         rng = tensors.pop("rng")
         parts: dict[str, dict[str, Tensor]] = {"head": {}, "best": {}, "optimizer": {}}
@@ -109,6 +141,19 @@ def _parts(state: StageState) -> Iterator[tuple[str, str, Tensor]]:
         yield from ((part, name, value) for name, value in getattr(state, part).items())
 
 
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hex sha256 over what the header says, and every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _checkpoint_words() -> AbstractContextManager[None]:
+    return said_of("checkpoint", kept="the epoch before is kept")
+
+
 def _unusable(path: Path, expected: str, found: str) -> OutputError:
     return OutputError(
         f"checkpoint {path}",
@@ -120,11 +165,15 @@ def _unusable(path: Path, expected: str, found: str) -> OutputError:
 
 def training_identity(bags: Bags, config: HeadConfig) -> str:
     """sha256 over the setting and all that training reads of the bags."""
-    known = {"config": asdict(config), "classes": bags.classes, "token_width": bags.token_width}
-    digest = hashlib.sha256(json.dumps([known, bags.instances.shape], sort_keys=True).encode())
-    digest.update(bags.labels.tobytes())
-    for picture in bags.instances:
-        digest.update(picture.tobytes())
+    scenes = bags.scenes
+    known = {"schema": SCHEMA, "config": asdict(config), "classes": bags.classes, "token_width": bags.token_width}
+    shapes = [bags.instances.shape, scenes.instances.shape, scenes.parts.shape]
+    digest = hashlib.sha256(json.dumps([known, shapes], sort_keys=True).encode())
+    for numbers in (bags.labels, bags.folds, scenes.parts, scenes.part_of, scenes.folds):
+        digest.update(numbers.tobytes())
+    for instances in (bags.instances, scenes.instances):
+        for picture in instances:
+            digest.update(picture.tobytes())
     return digest.hexdigest()
 
 

@@ -39,6 +39,8 @@ class HeadConfig:
         background: ``implicit``: k logits, and background is what no mask covers (section 3.5 and the supplement's
             table 1 give the head C outputs). ``explicit``: one logit more, the last, for background; a class picture is
             labelled half class, half background, a ``_background`` picture background (section 3.1 counts C+1 classes).
+        scenes: Train on scenes as well, see ``plan_scenes`` (ours): every picture in one is a bag of the clicks on it,
+            and the student is to be unsure of what lies under a click on background.
         dropout: Probability of dropping a unit before the last layer; the paper's text says 90 %.
         init: ``xavier``: Xavier-uniform weights and zero biases, as W-TALC; the paper gives none. ``default``: torch's.
         divisor: a of equation (1), unstated in the paper; 8 in W-TALC's code.
@@ -53,7 +55,7 @@ class HeadConfig:
             uniform; 0 (the paper has no such pictures) ignores them. Explicit background makes them bags instead.
         background_batch: Background pictures a step, for that loss.
         epochs: Most passes over the pictures, for the teacher and again for the student; unstated in the paper.
-        hold_out: Share of each class's pictures kept from training to judge epochs by the accuracy of their bags; 0
+        hold_out: Share of the pictures, in tenths, kept from training to judge epochs by the accuracy of their bags; 0
             trains all epochs on all pictures. Unstated in the paper.
         patience: With a hold-out, epochs without a better accuracy after which training stops; the weights of the best
             epoch are taken, of equally good ones the last.
@@ -67,6 +69,7 @@ class HeadConfig:
 
     inputs: Inputs = "fused"
     background: Background = "implicit"
+    scenes: bool = True
     dropout: float = 0.5
     init: Init = "default"
     divisor: int = 8
@@ -116,6 +119,13 @@ class HeadConfig:
 
 
 PAPER = HeadConfig(
-    inputs="tokens", dropout=0.9, init="xavier", background_weight=0.0, epochs=30, hold_out=0.1, threshold=0.7
+    inputs="tokens",
+    scenes=False,
+    dropout=0.9,
+    init="xavier",
+    background_weight=0.0,
+    epochs=30,
+    hold_out=0.1,
+    threshold=0.7,
 )
 """The paper's reading; ``HeadConfig`` says field by field what is the paper's and what fills its gaps."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError, InputError
+from ..runtime.decode import decode_photo
 from ..runtime.photo_file import read_bytes
+from ..shapes import Pixels
 
 _SHOWN = 5
 """Pairs of equal pictures that a message lists at most."""
@@ -27,6 +29,22 @@ class Example:
     path: Path
     label: int
     sha256: str
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.path)
+
+    def pixels(self) -> Pixels:
+        """(h,w,3) uint8 upright RGB of the bytes that were hashed.
+
+        Raises:
+            ImageError: It cannot be decoded, or has other bytes by now.
+        """
+        data = read_bytes(self.path)
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise ImageError("changed", self.name, found="other bytes than when this run began")
+        return decode_photo(data, name=self.name).pixels
 
 
 def hash_pictures(pictures: Iterable[tuple[Path, int]]) -> tuple[list[Example], list[tuple[str, str]]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ..models.head import Head
+from .bags import Bags
 from .checkpoint import StageStore, training_identity
 from .config import PAPER, HeadConfig
 from .instances import training_set
-from .tokens import Bags
 from .trainer import Trainer
 
 __all__ = ["PAPER", "Fitted", "HeadConfig", "fit_head"]
@@ -62,7 +63,7 @@ def fit_head(
     examples = training_set(bags, config)
     store = StageStore(checkpoint, training_identity(bags, config)) if checkpoint else None
     trainer = Trainer(examples, config, log or (lambda line: None), store)
-    with torch.random.fork_rng(devices=[]):  # seeding is for this head, not for the caller's own draws
+    with store or nullcontext(), torch.random.fork_rng(devices=[]):  # the seed is not for the caller's own draws
         teacher = trainer.run("teacher", bad=None)
         bad = trainer.bad(teacher.head)
         student = trainer.run("student", bad=bad) if config.uncertainty_weight else teacher

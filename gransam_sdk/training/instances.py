@@ -1,4 +1,4 @@
-"""Bags to what a training loop reads: instances of one kind, multi-hot labels, the hold-out."""
+"""Bags to what a training loop reads: instances of one kind, multi-hot labels of every part, the hold-out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..shapes import Bool
+from ..shapes import Bool, Int
+from .bags import Bags
 from .config import HeadConfig, Inputs
-from .split import hold_out
-from .tokens import BACKGROUND, Bags
+from .folds import held_folds
+from .scenes import NO_PART
+from .sources.folder import BACKGROUND
 
 MASK_TOKENS = 3
 """Tokens 1 to 3, whose masks compete for a prompt; token 0 is the single-mask mode's."""
@@ -21,35 +24,43 @@ MASK_TOKENS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingSet:
-    """What a head is fitted on.
+    """What a head is fitted on. A picture is one part, a scene several; every part with a label is a bag.
 
     Attributes:
         classes: k.
-        instances: (m,g,w) float16 bags; 3·g for instances a token.
-        labels: (m,c) float32 multi-hot; c is k, or k + 1 with explicit background.
+        pictures: How many of the m are pictures.
+        instances: (m,g,w) float16, pictures and then scenes; 3·g for instances a token.
+        labels: (m,p,c) float32 multi-hot of each part, all 0 where it shows no class or is not there; c is k, or k + 1
+            with explicit background.
+        part_of: (m,g) int64, the part that each instance lies on.
         background: (n,g,w) float16, the ``_background`` pictures of implicit background.
         held: (h,g,w) float16, class pictures kept from training.
         held_labels: (h,) int64.
     """
 
     classes: int
+    pictures: int
     instances: Tensor
     labels: Tensor
+    part_of: Tensor
     background: Tensor
     held: Tensor
     held_labels: Tensor
 
+    def instance_labels(self) -> Tensor:
+        """(m,g,c) labels of the part that each instance lies on."""
+        index = self.part_of[:, :, None].expand(-1, -1, self.labels.shape[2])
+        return self.labels.gather(1, index)
+
 
 def select_instances(bags: Bags, inputs: Inputs, rows: Bool | None = None) -> Tensor:
     """Instances (m,g,w) float16 of the pictures in ``rows`` (m,) or of all; (m,3·g,d) for ``per_token``."""
-    chosen = bags.instances if rows is None else bags.instances[rows]
-    if inputs == "per_token":
-        width = bags.token_width // 4
-        tokens = chosen[:, :, width : bags.token_width]
-        chosen = tokens.reshape(len(chosen), MASK_TOKENS * chosen.shape[1], width)
-    elif inputs == "tokens":
-        chosen = chosen[:, :, : bags.token_width]
-    return torch.from_numpy(chosen.copy())
+    return _instances(bags.instances, bags.token_width, inputs, rows)
+
+
+def select_scene_instances(bags: Bags, inputs: Inputs, rows: Bool | None = None) -> Tensor:
+    """The same of the scenes in ``rows`` (q,) or of all."""
+    return _instances(bags.scenes.instances, bags.token_width, inputs, rows)
 
 
 def training_set(bags: Bags, config: HeadConfig) -> TrainingSet:
@@ -63,29 +74,83 @@ def training_set(bags: Bags, config: HeadConfig) -> TrainingSet:
     of_class = bags.labels >= 0
     count = len(bags.classes)
     _check(count, config, background=bool((~of_class).any()))
-    held = hold_out(bags.labels, config.hold_out, config.seed) & of_class
-    if config.hold_out and not held.any():
+    folds = held_folds(bags.folds[of_class], config.hold_out, config.seed)
+    held = np.isin(bags.folds, folds)
+    if config.hold_out and not (held & of_class).any():
         raise InputError("hold_out", expected="a class with two pictures or more", found="one picture a class")
     rows = ~held if explicit else ~held & of_class
-    index = torch.from_numpy(bags.labels[rows].copy())
-    labels = F.one_hot(index.clamp(min=0), config.outputs(count)).float()
-    if explicit:
-        labels[index < 0] = 0.0
-        labels[:, count] = 1.0
+    instances, parts = [select_instances(bags, config.inputs, rows)], [bags.labels[rows, None]]
+    part_of = [np.zeros(instances[0].shape[:2], dtype=np.int64)]
+    if config.scenes and len(bags.scenes.folds):
+        scenes = bags.scenes.take(~np.isin(bags.scenes.folds, folds))
+        instances.append(_instances(scenes.instances, bags.token_width, config.inputs, None))
+        parts.append(scenes.parts)
+        part_of.append(np.repeat(scenes.part_of, instances[1].shape[1] // scenes.part_of.shape[1], axis=1))
     return TrainingSet(
         classes=count,
-        instances=select_instances(bags, config.inputs, rows),
-        labels=labels,
-        background=select_instances(bags, config.inputs, ~of_class & (not explicit)),
-        held=select_instances(bags, config.inputs, held),
-        held_labels=torch.from_numpy(bags.labels[held].copy()),
+        pictures=int(rows.sum()),
+        instances=torch.cat(instances),
+        labels=part_labels(_stack(parts), count, explicit=explicit),
+        part_of=torch.from_numpy(np.concatenate(part_of)),
+        background=select_instances(bags, config.inputs, ~held & ~of_class & (not explicit)),
+        held=select_instances(bags, config.inputs, held & of_class),
+        held_labels=torch.from_numpy(bags.labels[held & of_class].copy()),
     )
+
+
+def part_labels(parts: Int, classes: int, *, explicit: bool) -> Tensor:
+    """Multi-hot labels of parts.
+
+    Args:
+        parts: (m,p) class index; -1 background, less for no part.
+        classes: k.
+        explicit: Background has the last column: alone for background, beside the class for a class picture.
+
+    Returns:
+        (m,p,k) or (m,p,k+1) float32; all 0 for no part, and for background that is not explicit.
+    """
+    index = torch.from_numpy(np.ascontiguousarray(parts))
+    labels = F.one_hot(index.clamp(min=0), classes).float() * (index >= 0)[..., None]
+    if explicit:
+        labels = torch.cat([labels, (index >= -1).float()[..., None]], dim=2)
+    return labels
 
 
 def spread(instances: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation (w,) float32 that instances (m,g,w) are standardised by."""
-    flat = instances.float().flatten(0, 1)
-    return flat.mean(0), flat.std(0) + 1e-3
+    total, squares = (torch.zeros(instances.shape[2], dtype=torch.float64) for _ in range(2))
+    for part in instances.split(64):
+        flat = part.flatten(0, 1).double()
+        total += flat.sum(0)
+        squares += (flat * flat).sum(0)
+    count = instances.shape[0] * instances.shape[1]
+    mean = total / count
+    variance = (squares - count * mean * mean).clamp(min=0) / max(count - 1, 1)
+    return mean.float(), variance.sqrt().float() + 1e-3
+
+
+def as_labels(bags: Bags) -> Tensor:
+    """(m,) int64 labels of bags, -1 for background."""
+    return torch.from_numpy(np.array(bags.labels, dtype=np.int64))
+
+
+def _instances(values: NDArray[np.float16], token_width: int, inputs: Inputs, rows: Bool | None) -> Tensor:
+    chosen = values if rows is None else values[rows]
+    if inputs == "per_token":
+        width = token_width // 4
+        tokens = chosen[:, :, width:token_width]
+        chosen = tokens.reshape(len(chosen), MASK_TOKENS * chosen.shape[1], width)
+    elif inputs == "tokens":
+        chosen = chosen[:, :, :token_width]
+    return torch.from_numpy(chosen.copy())
+
+
+def _stack(parts: list[Int]) -> Int:
+    """(m,p) of arrays (m,p) whose p may differ; what is missing is no part."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate(
+        [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=NO_PART) for part in parts]
+    )
 
 
 def _check(classes: int, config: HeadConfig, *, background: bool) -> None:
@@ -100,15 +165,3 @@ def _check(classes: int, config: HeadConfig, *, background: bool) -> None:
         )
     if config.hold_out:
         raise InputError("hold_out", expected="0 with one class, whose bags are always right", found="a hold-out")
-
-
-def class_rows(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Rows (r,) of multi-hot labels (m,c) that show a class, and that class (r,)."""
-    of_class = labels[:, :classes]
-    rows = of_class.sum(dim=1).nonzero().flatten()
-    return rows, of_class[rows].argmax(dim=1)
-
-
-def as_labels(bags: Bags) -> Tensor:
-    """(m,) int64 labels of bags, -1 for background."""
-    return torch.from_numpy(np.array(bags.labels, dtype=np.int64))

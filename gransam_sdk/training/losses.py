@@ -25,24 +25,36 @@ def bag_size(instances: int, divisor: int) -> int:
     return max(1, math.ceil(instances / divisor))
 
 
-def bag_logits(logits: Tensor, divisor: int) -> Tensor:
-    """Equation (2): instance logits (b,g,k) to bag logits (b,k), the mean of each class's largest."""
-    return logits.topk(bag_size(logits.shape[1], divisor), dim=1).values.mean(dim=1)
+def bag_logits(logits: Tensor, divisor: int, inside: Tensor | None = None) -> Tensor:
+    """Equation (2): instance logits (b,g,k) to bag logits (b,k), the mean of each class's largest.
+
+    Args:
+        logits: (b,g,k).
+        divisor: a.
+        inside: (b,g) bool, the instances of each bag, at least one; None for all.
+    """
+    if inside is None:
+        return logits.topk(bag_size(logits.shape[1], divisor), dim=1).values.mean(dim=1)
+    sizes = (inside.sum(dim=1) + divisor - 1) // divisor  # equation (1), bag by bag
+    top = logits.masked_fill(~inside[..., None], -math.inf).topk(int(sizes.max()), dim=1).values
+    counted = torch.arange(top.shape[1]) < sizes[:, None]
+    return top.masked_fill(~counted[..., None], 0.0).sum(dim=1) / sizes[:, None]
 
 
-def mil_loss(logits: Tensor, labels: Tensor, divisor: int) -> Tensor:
+def mil_loss(logits: Tensor, labels: Tensor, divisor: int, inside: Tensor | None = None) -> Tensor:
     """Equation (3): cross-entropy of the bags.
 
     Args:
         logits: (b,g,k) instance logits.
         labels: (b,k) multi-hot; normalised to sum to 1 here, so class and explicit background weigh half each.
         divisor: a.
+        inside: See ``bag_logits``.
 
     Returns:
         Scalar, mean over bags. The softmax comes after pooling.
     """
     target = labels / labels.sum(dim=1, keepdim=True)
-    return -(target * bag_logits(logits, divisor).log_softmax(dim=1)).sum(dim=1).mean()
+    return -(target * bag_logits(logits, divisor, inside).log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def entropy_threshold(classes: int, top: float = 0.7) -> float:
@@ -83,13 +95,13 @@ def bad_instances(teacher_logits: Tensor, labels: Tensor, threshold: float) -> T
 
     Args:
         teacher_logits: (b,g,k), from the teacher in evaluation mode.
-        labels: (b,k) multi-hot; wrong means a most probable class outside the bag's labels.
+        labels: (b,g,k) multi-hot of the bag that each instance is in; wrong means a most probable class outside them.
         threshold: Entropy in nats from which an instance counts as unsure.
 
     Returns:
         (b,g) bool.
     """
-    right = labels.gather(1, teacher_logits.argmax(dim=2)) > 0
+    right = labels.gather(2, teacher_logits.argmax(dim=2, keepdim=True)).squeeze(2) > 0
     return (entropy(teacher_logits) >= threshold) | ~right
 
 
@@ -102,12 +114,17 @@ def uncertainty_loss(logits: Tensor, bad: Tensor, reduction: ClassReduction = "s
         reduction: Over classes: ``sum`` as printed, or ``mean``.
 
     Returns:
-        Scalar: mean over a bag's bad instances (0 where there are none), mean over bags. Its least value per bag with
-        bad instances is k·ln k for ``sum``, ln k for ``mean``.
+        Scalar: mean over a picture's bad instances (0 where there are none), mean over pictures. Its least value per
+        picture with bad instances is ``least_uncertainty``.
     """
     log_p = logits.log_softmax(dim=2)
     to_uniform = -(log_p.sum(dim=2) if reduction == "sum" else log_p.mean(dim=2)) * bad
     return (to_uniform.sum(dim=1) / bad.sum(dim=1).clamp(min=1)).mean()
+
+
+def least_uncertainty(classes: int, reduction: ClassReduction = "sum") -> float:
+    """What the uncertainty loss of a bad instance cannot fall below: k·ln k for ``sum``, ln k for ``mean``."""
+    return (classes if reduction == "sum" else 1) * math.log(classes)
 
 
 def background_loss(logits: Tensor, reduction: ClassReduction = "sum") -> Tensor:

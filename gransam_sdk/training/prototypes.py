@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..models.head import PrototypeHead
+from .bags import Bags
 from .calibrate import fit_temperature
 from .config import HeadConfig
 from .instances import select_instances, spread
 from .losses import bag_size
-from .tokens import Bags
 from .trainer import bag_accuracy
 
 PROTOTYPES = 8

@@ -6,39 +6,37 @@
 An entry belongs to a segmenter, not to a folder of pictures: pictures are known by the hash of their bytes, so one that
 was moved, or is used for other classes, is never run again. The head is not in the entry's hash. Shards are written
 whole or not at all, so a pass goes on where it was stopped or killed.
+
+Nothing is thrown away below 10 GiB. Above, a pass that has something to write first deletes the entries of other
+segmenters that were not used for 30 days (``stale_entries``).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ..annotate.disk import operate
 from ..annotate.outputs import RUN_NAME, OutputFolder
 from ..annotate.pipeline import read_ahead
 from ..errors import EnvironmentFault, ImageError, OutputError
-from ..runtime.decode import decode_photo
 from ..runtime.model import Model
-from ..runtime.photo_file import read_bytes
 from ..shapes import Pixels
 from ..types import PointGrid
-from .examples import Example
+from .cache_key import describe_segmenter, entry_name
 from .extra import require
+from .stale_entries import CAP_BYTES, SHARDS, free_stale, mark_used
 from .token_shard import SHARD_NAME, PictureTokens, TokenShape, is_whole, pack_shard, shard_pictures
+from .writer_words import said_of
 
-CACHE_FORMAT = 1
-"""To be raised when decoding or the contents of a shard change."""
 SHARD_PICTURES = 64
 SHARD_SECONDS = 30.0
 """A shard is written when it has its pictures, or this long after the last one: what a kill can cost."""
-_SHARDS = "shards"
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -49,18 +47,22 @@ class CachePlan:
     """What a pass is going to do, known before it starts.
 
     Attributes:
+        what: Pictures, or scenes of them.
         folder: The cache entry.
-        pictures: Different pictures in all.
+        pictures: How many different ones in all.
         cached: Those whose tokens are there.
         bytes: What the others will take on the disk.
         free: Bytes that are free there.
+        freed: Bytes of other entries that were deleted for it.
     """
 
+    what: str
     folder: Path
     pictures: int
     cached: int
     bytes: int
     free: int
+    freed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +92,28 @@ def default_cache() -> Path:
         ) from error
 
 
+class Picture(Protocol):
+    """What has pixels that are known by a hash: an example picture, or a scene of several."""
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of all that its pixels come from."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    def pixels(self) -> Pixels:
+        """(h,w,3) uint8 upright RGB; ``ImageError`` where it cannot be had."""
+
+
 class TokenCache:
     """The tokens that one segmenter gives.
 
     Args:
         model: Its open sessions; it needs no head.
         root: Folder that holds the entries of all segmenters; None takes ``default_cache``.
+        cap: Bytes that all of them may take before those go that were not used for 30 days.
 
     Attributes:
         folder: This segmenter's entry. It need not exist yet.
@@ -105,27 +123,29 @@ class TokenCache:
         MissingExtraError: safetensors is not installed.
     """
 
-    def __init__(self, model: Model, root: Path | None = None) -> None:
+    def __init__(self, model: Model, root: Path | None = None, *, cap: int = CAP_BYTES) -> None:
         require("train", "safetensors")
         self._model = model
-        self._about = _describe(model)
-        entry = hashlib.sha256(self._about).hexdigest()[:32]
+        self._about = describe_segmenter(model)
         self._root = default_cache() if root is None else root.absolute()
-        self.folder = self._root / "tokens" / entry
+        self._cap = cap
+        self.folder = self._root / "tokens" / entry_name(self._about)
         self.shape = TokenShape.of(model.bundle)
 
     def fill(
         self,
-        examples: Sequence[Example],
+        pictures: Sequence[Picture],
         *,
+        what: str = "pictures",
         announce: Callable[[CachePlan], None] | None = None,
         progress: Progress | None = None,
     ) -> tuple[dict[str, Place], list[tuple[str, str]]]:
         """Runs the graphs over the pictures whose tokens are not there yet.
 
         Args:
-            examples: Pictures, no two with the same bytes.
-            announce: Told the plan before anything is written.
+            pictures: No two with the same sha256.
+            what: They are, for the plan.
+            announce: Told the plan before anything is written; what goes to make room is gone by then.
             progress: Told after every picture.
 
         Returns:
@@ -135,16 +155,11 @@ class TokenCache:
             OutputError: The folder cannot be used, another process writes to it, or the disk has or leaves too little
                 room; the shards that were written stay.
         """
-        with _cache_words():
-            places, damaged = self._find({example.sha256 for example in examples})
-            missing = [example for example in examples if example.sha256 not in places]
-            plan = CachePlan(
-                folder=self.folder,
-                pictures=len(examples),
-                cached=len(places),
-                bytes=len(missing) * self.shape.picture_bytes,
-                free=_free_bytes(self.folder),
-            )
+        with said_of("token cache", kept="the tokens that were written are kept"):
+            mark_used(self.folder)
+            places, damaged = self._find({picture.sha256 for picture in pictures})
+            missing = [picture for picture in pictures if picture.sha256 not in places]
+            plan = self._plan(what, len(pictures), len(missing))
             if announce:
                 announce(plan)
             _check_room(plan)
@@ -157,21 +172,35 @@ class TokenCache:
                 if out.read(RUN_NAME) != self._about:
                     out.put(RUN_NAME, self._about)
                 for name in damaged:
-                    out.remove(f"{_SHARDS}/{name}")
+                    out.remove(f"{SHARDS}/{name}")
                 work = _Pass(self._model, out)
                 with read_ahead(_decode(missing)) as photos:
-                    for number, (example, pixels) in enumerate(photos, start=1):
-                        work.add(example, pixels)
+                    for number, (picture, pixels) in enumerate(photos, start=1):
+                        work.add(picture, pixels)
                         if progress:
                             progress(plan.cached + number, plan.pictures)
                 work.write()
             return places | work.places, work.skipped
 
+    def _plan(self, what: str, pictures: int, missing: int) -> CachePlan:
+        """What the pass is going to do; if it is going to write, room is made for it first."""
+        coming = missing * self.shape.picture_bytes
+        freed = free_stale(self.folder.parent, self.folder, cap=self._cap, coming=coming) if missing else 0
+        return CachePlan(
+            what=what,
+            folder=self.folder,
+            pictures=pictures,
+            cached=pictures - missing,
+            bytes=coming,
+            free=_free_bytes(self.folder),
+            freed=freed,
+        )
+
     def _find(self, wanted: set[str]) -> tuple[dict[str, Place], list[str]]:
         """Where wanted pictures are, and the names of shards that are not whole. Writes nothing."""
         places: dict[str, Place] = {}
         damaged = []
-        for path in sorted((self.folder / _SHARDS).glob("*")):
+        for path in sorted((self.folder / SHARDS).glob("*")):
             if not SHARD_NAME.fullmatch(path.name):
                 continue
             pictures = shard_pictures(path)
@@ -196,14 +225,14 @@ class _Pass:
         self._waiting: dict[str, PictureTokens] = {}
         self._begun = time.monotonic()
 
-    def add(self, example: Example, pixels: Pixels | ImageError) -> None:
+    def add(self, picture: Picture, pixels: Pixels | ImageError) -> None:
         """Runs the graphs over a picture, or notes why not; now and then a shard is written."""
         try:
             if isinstance(pixels, ImageError):
                 raise pixels
-            self._waiting[example.sha256] = self._run(pixels)
+            self._waiting[picture.sha256] = self._run(pixels)
         except ImageError as error:
-            self.skipped.append((str(example.path), error.reason))
+            self.skipped.append((picture.name, error.reason))
         if len(self._waiting) >= SHARD_PICTURES or time.monotonic() - self._begun >= SHARD_SECONDS:
             self.write()
 
@@ -211,8 +240,8 @@ class _Pass:
         """Writes what waits as one shard; nothing if nothing does."""
         if self._waiting:
             name, data = pack_shard(self._waiting)
-            self._out.put(f"{_SHARDS}/{name}", data)
-            path = self._out.root / _SHARDS / name
+            self._out.put(f"{SHARDS}/{name}", data)
+            path = self._out.root / SHARDS / name
             self.places |= {sha256: Place(shard=path, row=row) for row, sha256 in enumerate(self._waiting)}
         self._waiting, self._begun = {}, time.monotonic()
 
@@ -222,33 +251,12 @@ class _Pass:
         return PictureTokens.of(self._model.prompt(hoisted, frame, self._points, self._model.bundle.prompt_chunk))
 
 
-def _describe(model: Model) -> bytes:
-    """Everything that changes a token, and nothing else; JSON."""
-    bundle = model.bundle
-    about = {
-        "what": "tokens of example pictures",
-        "format": CACHE_FORMAT,
-        "image": bundle.graphs["image"].sha256,
-        "prompt": bundle.graphs["prompt"].sha256,
-        "input_side": bundle.input_side,
-        "preprocess": asdict(bundle.preprocess),
-        "points_per_side": bundle.points_per_side,
-        "chunk": bundle.prompt_chunk,
-        "provider": model.provider,
-    }
-    return json.dumps(about, indent=2, sort_keys=True).encode() + b"\n"
-
-
-def _decode(examples: Sequence[Example]) -> Iterator[tuple[Example, Pixels | ImageError]]:
-    """Pixels of pictures that still have the bytes that were hashed."""
-    for example in examples:
+def _decode(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, Pixels | ImageError]]:
+    for picture in pictures:
         try:
-            data = read_bytes(example.path)
-            if hashlib.sha256(data).hexdigest() != example.sha256:
-                raise ImageError("changed", str(example.path), found="other bytes than when this run began")
-            yield example, decode_photo(data, name=str(example.path)).pixels
+            yield picture, picture.pixels()
         except ImageError as error:
-            yield example, error
+            yield picture, error
 
 
 def _free_bytes(folder: Path) -> int:
@@ -268,18 +276,7 @@ def _check_room(plan: CachePlan) -> None:
     if plan.bytes > plan.free:
         raise OutputError(
             f"token cache {plan.folder}",
-            expected=f"{plan.bytes / 1e6:,.0f} MB free for the tokens of {plan.pictures - plan.cached} pictures",
+            expected=f"{plan.bytes / 1e6:,.0f} MB free for the tokens of {plan.pictures - plan.cached} {plan.what}",
             found=f"{plan.free / 1e6:,.0f} MB free",
             do="free some space, or choose a folder on another disk with --cache",
         )
-
-
-@contextmanager
-def _cache_words() -> Iterator[None]:
-    """The writer's errors, said of the cache instead of a run folder."""
-    try:
-        yield
-    except OutputError as error:
-        what = f"token cache {error.what.removeprefix('output ')}" if error.what.startswith("output ") else error.what
-        do = error.do.replace("with -o", "with --cache")
-        raise OutputError(what, expected=error.expected, found=error.found, do=do) from error

@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from ..models.head import Head
 from .checkpoint import StageState, StageStore, optimizer_tensors, restore_optimizer
 from .config import HeadConfig
-from .instances import TrainingSet, class_rows, spread
-from .losses import background_loss, bad_instances, bag_logits, mil_loss, uncertainty_loss, unsure_from
+from .instances import TrainingSet, spread
+from .losses import (
+    background_loss,
+    bad_instances,
+    bag_logits,
+    least_uncertainty,
+    mil_loss,
+    uncertainty_loss,
+    unsure_from,
+)
 
 PART = 64
 """Pictures in one pass where no gradient is needed."""
@@ -48,10 +56,11 @@ class Trainer:
 
         Args:
             stage: Its name.
-            bad: (m,g) bool, the teacher's bad instances of all pictures; with them it is the student.
+            bad: (m,g) bool, the teacher's bad instances of all pictures; with them it is the student, whose random
+                numbers, initial weights included, are others than the teacher's.
         """
         config = self.config
-        torch.manual_seed(config.seed)
+        torch.manual_seed(2 * config.seed + (bad is not None))
         head = self._fresh_head()
         optimizer = torch.optim.Adam(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         state = self.store.load(stage) if self.store else None
@@ -62,9 +71,9 @@ class Trainer:
             self.log(f"{stage} goes on after epoch {state.epoch}")
         state = state or StageState()
         while state.epoch < config.epochs and not (config.hold_out and state.stale >= config.patience):
-            loss = self._epoch(head, optimizer, bad)
+            said = self._epoch(head, optimizer, bad)
             state.epoch += 1
-            line = f"{stage} epoch {state.epoch}/{config.epochs} loss {loss:.4f}"
+            line = f"{stage} epoch {state.epoch}/{config.epochs} {said}"
             if config.hold_out:
                 line += f" hold-out {self._judge(head, state):.1%}"
             if self.store:
@@ -82,15 +91,17 @@ class Trainer:
         with torch.no_grad():
             logits = torch.cat([teacher(part.float()) for part in self.examples.instances.split(PART)])
         threshold = unsure_from(self.config.entropy_rule, logits)
-        return bad_instances(logits, self.examples.labels, threshold)
+        return bad_instances(logits, self.examples.instance_labels(), threshold)
 
     def accuracy(self, head: Head) -> float:
         """Share of the training pictures of a class whose bag's most probable class is theirs."""
-        rows, classes = class_rows(self.examples.labels, self.examples.classes)
-        return bag_accuracy(head, self.examples.instances[rows], classes, self.examples.classes, self.config.divisor)
+        examples, classes = self.examples, self.examples.classes
+        labels = examples.labels[: examples.pictures, 0, :classes]
+        rows = labels.sum(dim=1).nonzero().flatten()
+        return bag_accuracy(head, examples.instances[rows], labels[rows].argmax(dim=1), classes, self.config.divisor)
 
     def _fresh_head(self) -> Head:
-        head = Head(self.mean.shape[0], self.examples.labels.shape[1], self.config.dropout)
+        head = Head(self.mean.shape[0], self.examples.labels.shape[2], self.config.dropout)
         if self.config.init == "xavier":
             for layer in (head.fc, head.fc1, head.fc2, head.fc3):
                 nn.init.xavier_uniform_(layer.weight)
@@ -99,31 +110,55 @@ class Trainer:
         head.deviation.copy_(self.deviation)
         return head
 
-    def _epoch(self, head: Head, optimizer: torch.optim.Optimizer, bad: Tensor | None) -> float:
-        """One pass over the pictures in a new order; the mean loss."""
+    def _epoch(self, head: Head, optimizer: torch.optim.Optimizer, bad: Tensor | None) -> str:
+        """One pass over the pictures in a new order; the mean losses in words."""
         head.train()
         losses = []
         for rows in torch.randperm(len(self.examples.instances)).split(self.config.batch):
-            loss = self._loss(head, bad, rows)
+            parts = self._losses(head, bad, rows)
             optimizer.zero_grad()
-            loss.backward()
+            torch.stack([weight * loss for weight, loss in parts.values()]).sum().backward()
             optimizer.step()
-            losses.append(loss.item())
-        return sum(losses) / len(losses)
+            losses.append({name: loss.item() for name, (_, loss) in parts.items()})
+        mean = {name: sum(loss[name] for loss in losses) / len(losses) for name in losses[0]}
+        return self._in_words(mean, bad)
 
-    def _loss(self, head: Head, bad: Tensor | None, rows: Tensor) -> Tensor:
-        config, labels, background = self.config, self.examples.labels[rows], self.examples.background
+    def _losses(self, head: Head, bad: Tensor | None, rows: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of each loss on a batch."""
+        config, labels = self.config, self.examples.labels[rows]
         logits = head(self.examples.instances[rows].float())
-        loss = mil_loss(logits, labels, config.divisor)
+        which, part = labels.sum(dim=2).nonzero(as_tuple=True)
+        inside = None
+        if labels.shape[1] > 1:
+            inside = self.examples.part_of[rows][which] == part[:, None]
+            which, part, inside = (of_bag[inside.any(dim=1)] for of_bag in (which, part, inside))
+        losses = {"bags": (1.0, mil_loss(logits[which], labels[which, part], config.divisor, inside))}
         if bad is None:
-            return loss
-        weight, reduction = config.student_weight(labels.shape[1]), config.class_reduction
-        loss = loss + weight * uncertainty_loss(logits, bad[rows], reduction)
+            return losses
+        weight, reduction = config.student_weight(labels.shape[2]), config.class_reduction
+        losses["bad"] = weight, uncertainty_loss(logits, bad[rows], reduction)
+        background = self.examples.background
         if config.background_weight and len(background):
             drawn = torch.randint(len(background), (config.background_batch,))
             doubt = background_loss(head(background[drawn].float()), reduction)
-            loss = loss + config.background_weight * doubt
-        return loss
+            losses["background"] = config.background_weight, doubt
+        return losses
+
+    def _in_words(self, mean: dict[str, float], bad: Tensor | None) -> str:
+        """Losses of an epoch; those towards uniform as what is above their least value, which would hide the rest."""
+        line = f"loss {mean['bags']:.3f}"
+        if bad is None:
+            return line
+        least = least_uncertainty(self.examples.labels.shape[2], self.config.class_reduction)
+        line += f", doubt on {bad.float().mean():.0%} of the prompts {mean['bad'] - least * self._shown(bad):+.3f}"
+        if "background" in mean:
+            line += f", on background {mean['background'] - least:+.3f}"
+        return line
+
+    @staticmethod
+    def _shown(bad: Tensor) -> float:
+        """Share of the pictures with a bad instance: the others have no loss."""
+        return float(bad.any(dim=1).float().mean())
 
     def _judge(self, head: Head, state: StageState) -> float:
         """Accuracy on the hold-out; the best epoch's weights are kept, of equally good ones the last."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnxruntime
 import pytest
+from bundles import HeadKind, calibrated, good_parts, write_good
 
 from gransam_sdk.annotate.tally import RunReport
 from gransam_sdk.commands.annotate import annotate, choose_classes
@@ -125,7 +126,7 @@ def test_a_bundle_without_a_head_is_5_and_names_the_way_on(
 ) -> None:
     whole = fake_bundle()
     graphs = {name: graph for name, graph in whole.graphs.items() if name != "head"}
-    headless = dataclasses.replace(whole, graphs=graphs, classes=())
+    headless = dataclasses.replace(whole, graphs=graphs, head=None, classes=())
     monkeypatch.setattr("gransam_sdk.runtime.load.open_bundle", lambda _: headless)
     done = gransam("annotate", photos, "-o", run, fake=False)
     assert done.code == 5
@@ -237,3 +238,18 @@ def test_doctor_refuses_what_is_no_bundle(gransam: Gransam, tmp_path: Path) -> N
     assert "CPUExecutionProvider" in done.out
     assert f"bundle {tmp_path}: refused" in done.out
     assert "do this:" in done.err
+
+
+def test_doctor_says_what_a_bundles_thresholds_rest_on(gransam: Gransam, tmp_path: Path) -> None:
+    parts = good_parts(kind=HeadKind(background=True, labels="mask"))
+    calibrated(parts.manifest)
+    parts.write(tmp_path / "calibrated")
+    write_good(tmp_path / "plain")
+    done = gransam("doctor", tmp_path / "calibrated", tmp_path / "plain", fake=False)
+    assert done.code == 0, done.err
+    facts = [line.split(": ", 1)[1] for line in done.out.splitlines() if "background" in line]
+    calibration = "calibrated for 80% precision on 30 held-out pictures and 0 of background, temperature 1.25"
+    assert facts == [
+        f"explicit background, one label a mask, {calibration}",
+        "implicit background, one label a prompt, not calibrated",
+    ]

@@ -15,13 +15,28 @@ import onnx
 import pytest
 from bad_bundles import all_cases
 from bundle_case import Case
-from bundles import CANARY_POINTS, NAMES, D, E, F, L, S, good_parts, head_model, make_weights, write_good
+from bundles import (
+    CANARY_POINTS,
+    NAMES,
+    D,
+    E,
+    F,
+    HeadKind,
+    L,
+    S,
+    calibrated,
+    good_parts,
+    head_model,
+    make_weights,
+    write_good,
+)
 from onnx import helper
 
 import gransam_sdk.bundle
-from gransam_sdk.bundle import BUNDLED, Bundle, Tensor, open_bundle
+from gransam_sdk.bundle import BUNDLED, Bundle, HeadCalibration, HeadInfo, Tensor, open_bundle
 from gransam_sdk.canary_picture import canary_picture
 from gransam_sdk.errors import BundleError
+from gransam_sdk.types import Evidence
 
 CASES = all_cases()
 
@@ -66,9 +81,27 @@ def test_the_bytes_are_the_files_and_the_digest_is_the_manifests(tmp_path: Path)
         bundle.file_bytes("licence.txt")
 
 
+def test_what_a_head_says_of_its_logits_and_thresholds(tmp_path: Path) -> None:
+    plain = open_bundle(write_good(tmp_path / "plain"))
+    assert plain.head == HeadInfo(background=False, labels="prompt", calibration=None)
+    assert [info.evidence for info in plain.classes] == [None] * 3
+    parts = good_parts(kind=HeadKind(background=True, labels="mask"))
+    calibrated(parts.manifest)
+    bundle = open_bundle(parts.write(tmp_path / "calibrated"))
+    calibration = HeadCalibration(temperature=1.25, target=0.8, pictures=30, background_pictures=0)
+    assert bundle.head == HeadInfo(background=True, labels="mask", calibration=calibration)
+    assert [info.evidence for info in bundle.classes] == [
+        Evidence(precision=0.75, kept=40, pictures=10, basis="target"),
+        Evidence(precision=0.75, kept=40, pictures=10, basis="highest"),
+        Evidence(precision=None, kept=0, pictures=10, basis="default"),
+    ]
+    assert bundle.canary.expected["head"].shape == (2, 3 * 4)
+
+
 def test_a_bundle_without_a_head_opens(tmp_path: Path) -> None:
     bundle = open_bundle(write_good(tmp_path / "bundle", head=False))
     assert not bundle.has_head
+    assert bundle.head is None
     assert bundle.classes == ()
     with pytest.raises(BundleError, match="gransam train --base"):
         bundle.graph_bytes("head")

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from bad_bundles import all_cases
 from bundle_case import Case
-from bundles import good_parts
+from bundles import HeadKind, calibrated, good_parts
 
 import gransam_sdk
 from gransam_sdk.errors import BundleError
@@ -40,7 +40,11 @@ def test_the_pages_example_has_the_keys_of_the_schema() -> None:
     assert example.keys() == SCHEMA["properties"].keys()
     for key in ("model", "preprocess", "grid", "graphs", "canary", "parity", "licence", "provenance"):
         assert example[key].keys() == SCHEMA["properties"][key]["properties"].keys(), key
-    assert example["classes"][0].keys() == SCHEMA["$defs"]["class"]["properties"].keys()
+    tables = {"class": example["classes"][0], "evidence": example["classes"][0]["evidence"], "head": example["head"]}
+    for name, table in tables.items():
+        assert table.keys() == SCHEMA["$defs"][name]["properties"].keys(), name
+    calibration = SCHEMA["$defs"]["head"]["properties"]["calibration"]["oneOf"][1]
+    assert example["head"]["calibration"].keys() == calibration["properties"].keys()
     assert example["graphs"]["image"].keys() == SCHEMA["$defs"]["graph"]["properties"].keys()
 
 
@@ -50,6 +54,17 @@ def test_a_good_manifest_passes_both(head: bool) -> None:
     parts.seal()
     VALIDATOR.validate(parts.manifest)
     parse_manifest(json.dumps(parts.manifest).encode())
+
+
+@pytest.mark.parametrize("labels", ["prompt", "mask"])
+@pytest.mark.parametrize(("background", "names"), [(False, "abc"), (True, "abc"), (True, "a")])
+def test_every_kind_of_head_passes_both(labels: str, background: bool, names: str) -> None:
+    parts = good_parts(kind=HeadKind(background=background, labels=labels, names=tuple(names)))
+    parts.seal()
+    for change in (dict, calibrated):
+        manifest = change(parts.manifest)
+        VALIDATOR.validate(manifest)
+        parse_manifest(json.dumps(manifest).encode())
 
 
 def manifest_cases() -> list[Case]:

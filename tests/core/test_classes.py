@@ -134,6 +134,33 @@ def test_probabilities_of_groups_add_up_and_the_rest_competes() -> None:
     np.testing.assert_array_equal(chosen.group(softmax[7:8]), grouped[7:8])
 
 
+def test_background_competes_and_is_in_no_group() -> None:
+    softmax = np.array([[0.1, 0.2, 0.05, 0.05, 0.1, 0.5]], dtype=np.float32)
+    chosen = select_classes(BUNDLE, ["pets=cat,bird"], background=True)
+    assert chosen.column_names == ("pets", "cow", "motorbike", "tvmonitor", "_background")
+    np.testing.assert_allclose(chosen.group(softmax), [[0.3, 0.05, 0.05, 0.1, 0.5]], rtol=0, atol=1e-7)
+    assert select_classes(BUNDLE, background=True).column_names == (*chosen.names, "_background")
+    everything = select_classes(BUNDLE, ["all=bird,cat,cow,motorbike,tvmonitor"], background=True)
+    np.testing.assert_allclose(everything.group(softmax), [[0.5, 0.5]], rtol=0, atol=1e-7)
+    with pytest.raises(InputError, match=r"\(n,6\)"):
+        chosen.group(softmax[:, :5])
+    assert chosen.to_json() == select_classes(BUNDLE, ["pets=cat,bird"]).to_json()
+
+
+def test_one_class_beside_background() -> None:
+    chosen = select_classes(BUNDLE[:1], background=True)
+    assert chosen.column_names == ("bird", "_background")
+    assert chosen.group(np.array([[0.25, 0.75]], dtype=np.float32)).tolist() == [[0.25, 0.75]]
+
+
+def test_nobody_can_ask_for_background() -> None:
+    for spec in ("_background", "pets=cat,_background"):
+        assert "unknown class '_background'" in message(BUNDLE, [spec], background=True)
+    assert "no such class" in message(BUNDLE, class_conf={"_background": 0.5}, background=True)
+    assert "a label _background" in message(BUNDLE, ["_Background=cat"], background=True)
+    assert brief(select_classes(BUNDLE, ["_background=cat"])) == [(1, "_background", (1,))]
+
+
 def test_a_group_of_everything_is_never_above_one() -> None:
     softmax = np.full((1, 5), 0.2, dtype=np.float32) + np.float32(1e-7)
     chosen = select_classes(BUNDLE, ["all=bird,cat,cow,motorbike,tvmonitor"])

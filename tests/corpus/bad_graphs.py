@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from bundle_case import Case, in_graph, in_manifest, set_at
-from bundles import D, K, good_parts, head_model, initializer, model_of, tensor, value, write_good
+from bundles import D, HeadKind, K, good_parts, head_model, initializer, model_of, tensor, value, write_good
 from onnx import TensorProto, helper
 
 
@@ -281,6 +281,15 @@ def exchanged_cases() -> Iterator[Case]:
         shutil.copy(folder.with_name("other") / "head.onnx", folder / "head.onnx")
         return folder
 
+    def other_kind(kind: HeadKind) -> Callable[[Path], Path]:
+        def build(folder: Path) -> Path:
+            parts, plain = good_parts(kind=kind), good_parts()
+            parts.graphs["head"] = plain.graphs["head"]
+            parts.manifest["graphs"]["head"] = plain.manifest["graphs"]["head"]
+            return parts.write(folder)
+
+        return build
+
     wide = r"tokens float32 \[g, 4, 8\]\n.*tokens float32 \[g, 4, 16\]"
     yield Case("B18", "declared", other_head(16, K, declared=True), f"head graph, inputs\n.*{wide}")
     yield Case("B18", "undeclared", other_head(16, K, declared=False), f"head.onnx, inputs\n.*{wide}")
@@ -288,3 +297,5 @@ def exchanged_cases() -> Iterator[Case]:
     yield Case("B21", "graphs-and-ports-swapped", swapped(ports=True), "image graph, inputs")
     yield Case("B21", "head-of-other-classes", other_head(D, 5, declared=True), r"\[g, 3\]\n.*\[g, 5\]")
     yield Case("B21", "head-of-other-bundle", other_file, "sha256")
+    yield Case("B21", "head-without-background", other_kind(HeadKind(background=True)), r"\[g, 4\]\n.*\[g, 3\]")
+    yield Case("B21", "head-of-prompts", other_kind(HeadKind(labels="mask")), r"\[g, 3, 3\]\n.*\[g, 3\]")

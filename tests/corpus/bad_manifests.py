@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from bundle_case import Case, in_manifest, on_disk, raw_manifest, set_at
-from bundles import CANARY_POINTS, good_parts
+from bundles import CANARY_POINTS, calibrated, good_parts
 
 
 def cases() -> list[Case]:
     """All of this file."""
-    makers = (json_cases, keys_cases, file_names_cases, class_tables_cases, thresholds_cases, ranges_cases)
+    makers = (json_cases, keys_cases, file_names_cases, class_tables_cases, head_cases, thresholds_cases, ranges_cases)
     return [case for maker in makers for case in maker()]
 
 
@@ -47,7 +48,7 @@ def keys_cases() -> Iterator[Case]:
     good = good_parts().manifest
     for path in ("", "model", "preprocess", "grid", "graphs", "graphs.head", "graphs.mask.inputs.0", "classes.1"):
         yield Case("B5", f"unknown-in-{path or 'root'}", in_manifest(set_at(f"{path}.tuned".strip("."), 1)), "tuned")
-    for path in ("canary", "canary.expected", "licence"):
+    for path in ("canary", "canary.expected", "licence", "head"):
         yield Case("B5", f"unknown-in-{path}", in_manifest(set_at(f"{path}.tuned", 1)), "tuned")
     yield Case("B5", "unknown-file-key", in_manifest(lambda m: m["files"]["model-card.md"].update(tuned=1)), "tuned")
     yield Case("B5", "parity-word", in_manifest(set_at("parity.tuned", "yes")), "parity.tuned")
@@ -75,7 +76,7 @@ def file_names_cases() -> Iterator[Case]:
 
 def class_tables_cases() -> Iterator[Case]:
     def classes(count: int) -> list[dict[str, Any]]:
-        one = {"aliases": [], "color": [0, 0, 0], "threshold": 0.5}
+        one = {"aliases": [], "color": [0, 0, 0], "threshold": 0.5, "evidence": None}
         return [{"id": i + 1, "name": f"class {i}", **one} for i in range(count)]
 
     for count in (0, 1, 4097, 10_000):
@@ -110,8 +111,74 @@ def class_tables_cases() -> Iterator[Case]:
 
     def headless(manifest: dict[str, Any]) -> None:
         del manifest["graphs"]["head"]
+        manifest["head"] = None
 
     yield Case("B17", "classes-without-head", in_manifest(headless), "an array of 0")
+    yield Case("B17", "no-classes-beside-background", in_manifest(with_background([])), "1 to 4096")
+
+
+def with_background(classes: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
+    """Another background, and perhaps other classes, beside the same graphs."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["head"]["background"], manifest["classes"] = "explicit", classes
+
+    return change
+
+
+def head_cases() -> Iterator[Case]:
+    """What a head says of its logits, and what thresholds rest on."""
+
+    def in_calibrated(path: str, new: object) -> Callable[[Path], Path]:
+        return in_manifest(lambda manifest: set_at(path, new)(calibrated(manifest)))
+
+    yield Case("B17", "head-null", in_manifest(set_at("head", None)), "head\n.*an object")
+    yield Case("B17", "head-without-graph", in_manifest(lambda m: m["graphs"].pop("head")), "null, as there is no head")
+    for path, new in (("head.background", True), ("head.background", "none"), ("head.labels", "token")):
+        yield Case("B17", f"{path}-{new}", in_manifest(set_at(path, new)), f": {path}")
+    for path in ("head.background", "head.labels", "head.calibration", "classes.0.evidence"):
+        last = path.rpartition(".")[2]
+        yield Case("B17", f"{path}-missing", in_manifest(removed(path)), f"no '{last}'")
+    evidence = {"precision": 0.8, "kept": 30, "pictures": 9, "basis": "target"}
+    uncalibrated = in_manifest(set_at("classes.2.evidence", evidence))
+    yield Case("B20", "evidence-without-calibration", uncalibrated, r"classes\[2\]\.evidence\n.*null")
+    unproven = in_calibrated("classes.2.evidence", None)
+    yield Case("B20", "calibration-without-evidence", unproven, r"classes\[2\]\.evidence\n.*an object")
+    yield Case("B20", "evidence-empty", in_calibrated("classes.0.evidence", {}), r"classes\[0\]\.evidence")
+    yield Case("B20", "evidence-unknown", in_calibrated("classes.0.evidence.tuned", 1), "tuned")
+    yield Case("B20", "calibration-empty", in_calibrated("head.calibration", {}), r"head\.calibration")
+    yield Case("B20", "calibration-unknown", in_calibrated("head.calibration.tuned", 1), "tuned")
+    for key, wrong in (
+        ("temperature", (0, -1.5, None, "1", 1e40)),
+        ("target", (0, 1.01, None, True)),
+        ("pictures", (0, 2.5, None, 1 << 40)),
+        ("background_pictures", (-1, None)),
+    ):
+        for new in wrong:
+            build = in_calibrated(f"head.calibration.{key}", new)
+            yield Case("B20", f"{key}-{new!r}", build, rf"head\.calibration\.{key}")
+    for key, wrong in (
+        ("precision", (-0.1, 1.1, "0.8", True)),
+        ("kept", (-1, None, 1.5)),
+        ("pictures", (-1, None)),
+        ("basis", ("luck", None)),
+    ):
+        for new in wrong:
+            build = in_calibrated(f"classes.1.evidence.{key}", new)
+            yield Case("B20", f"evidence-{key}-{new!r}", build, rf"classes\[1\]\.evidence\.{key}")
+
+
+def removed(path: str) -> Callable[[dict[str, Any]], None]:
+    """Removes ``classes.0.name`` from a manifest."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        *parents, last = [int(key) if key.isdecimal() else key for key in path.split(".")]
+        node: Any = manifest
+        for key in parents:
+            node = node[key]
+        del node[last]
+
+    return change
 
 
 def thresholds_cases() -> Iterator[Case]:

@@ -26,6 +26,28 @@ CANARY_POINTS = ((0.25, 0.25), (0.7, 0.6))
 NAMES = ("cat", "dog", "potted plant")
 
 
+@dataclass(frozen=True)
+class HeadKind:
+    """What sort of head a bundle has; the tiny segmenter below it stays the same."""
+
+    background: bool = False
+    labels: str = "prompt"
+    names: tuple[str, ...] = NAMES
+
+    @property
+    def columns(self) -> int:
+        """c."""
+        return len(self.names) + self.background
+
+    @property
+    def logit_axes(self) -> tuple[int | str, ...]:
+        """As the head graph declares them."""
+        return ("g", self.columns) if self.labels == "prompt" else ("g", 3, self.columns)
+
+
+PLAIN = HeadKind()
+
+
 @dataclass
 class Parts:
     """A bundle before it is written: change anything, then ``write``."""
@@ -62,26 +84,27 @@ class Parts:
         self.graphs[graph] = model.SerializeToString()
 
 
-def good_parts(*, head: bool = True, seed: int = 0) -> Parts:
+def good_parts(*, head: bool = True, seed: int = 0, kind: HeadKind = PLAIN) -> Parts:
     """A bundle that is right in every way."""
-    weights = make_weights(seed)
+    weights = make_weights(seed, kind)
     models = {"image": image_model(weights), "prompt": prompt_model(weights), "mask": mask_model(weights)}
     if head:
-        models["head"] = head_model(weights)
+        models["head"] = head_model(weights, kind.labels)
     graphs = {name: model.SerializeToString() for name, model in models.items()}
-    return Parts(good_manifest(weights, head=head), graphs)
+    return Parts(good_manifest(weights, kind if head else None), graphs)
 
 
-def write_good(folder: Path, *, head: bool = True, seed: int = 0) -> Path:
+def write_good(folder: Path, *, head: bool = True, seed: int = 0, kind: HeadKind = PLAIN) -> Path:
     """Writes the good bundle."""
-    return good_parts(head=head, seed=seed).write(folder)
+    return good_parts(head=head, seed=seed, kind=kind).write(folder)
 
 
-def make_weights(seed: int) -> dict[str, np.ndarray]:
+def make_weights(seed: int, kind: HeadKind = PLAIN) -> dict[str, np.ndarray]:
     """Random weights; those of the image graph are exact in float16, as they are stored."""
     rng = np.random.default_rng(seed)
     shapes = {"patch": (6, 3, 4, 4), "token": (2, 4 * D), "hoist": (6, 4 * D), "cell": (2, 4 * E * E)}
-    shapes |= {"feature": (2, 4 * F), "state": (D, 6), "logit": (4 * D, K)}
+    shapes |= {"feature": (2, 4 * F), "state": (D, 6)}
+    shapes["logit"] = (4 * D if kind.labels == "prompt" else D, kind.columns)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     weights["patch"] = weights["patch"].astype(np.float16).astype(np.float32)
     return weights
@@ -169,8 +192,10 @@ def mask_model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     return model_of(nodes, inputs, [value("logits", ("n", L, L))], stored)
 
 
-def head_model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
-    """All four tokens, linear."""
+def head_model(weights: dict[str, np.ndarray], labels: str = "prompt") -> onnx.ModelProto:
+    """All four tokens, or each of tokens 1 to 3, linear."""
+    if labels == "mask":
+        return mask_head_model(weights)
     nodes = [
         helper.make_node("Reshape", ["tokens", "flat_shape"], ["flat"]),
         helper.make_node("MatMul", ["flat", "logit"], ["logits"]),
@@ -180,13 +205,21 @@ def head_model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     return model_of(nodes, [value("tokens", ("g", 4, d))], [value("logits", ("g", k))], stored)
 
 
-def expected_canary(weights: dict[str, np.ndarray], *, head: bool) -> dict[str, Any]:
-    """The same arithmetic in numpy, float64."""
-    image = canary_picture(S).astype(np.float64).transpose(2, 0, 1) / 127.5 - 1.0
-    patches = image.reshape(3, L, 4, L, 4)
-    skip = np.einsum("cyixj,ocij->oyx", patches, weights["patch"].astype(np.float64))
+def mask_head_model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """Tokens 1 to 3, each on its own."""
+    nodes = [
+        helper.make_node("Slice", ["tokens", "one", "four", "one"], ["own"]),
+        helper.make_node("MatMul", ["own", "logit"], ["logits"]),
+    ]
+    d, c = weights["logit"].shape
+    stored = [initializer("one", [1]), initializer("four", [4]), initializer("logit", weights["logit"])]
+    return model_of(nodes, [value("tokens", ("g", 4, d))], [value("logits", ("g", 3, c))], stored)
+
+
+def expected_canary(weights: dict[str, np.ndarray], kind: HeadKind | None) -> dict[str, Any]:
+    """What the graphs answer for the canary picture."""
     points = np.array(CANARY_POINTS, dtype=np.float64)
-    tokens = (points @ weights["token"] + skip.mean(axis=(1, 2)) @ weights["hoist"]).reshape(-1, 4, D)
+    skip, tokens = tokens_of(weights, canary_picture(S), points)
     masks = np.einsum("gm,myx->gyx", tokens[:, 1] @ weights["state"], skip)
     expected = {
         "tokens": np.linalg.norm(tokens, axis=2),
@@ -194,9 +227,22 @@ def expected_canary(weights: dict[str, np.ndarray], *, head: bool) -> dict[str, 
         "lattice": (points @ weights["cell"]).reshape(-1, 4, E * E).mean(axis=2),
         "mask": masks.mean(axis=(1, 2)),
     }
-    if head:
-        expected["head"] = tokens.reshape(-1, 4 * D) @ weights["logit"]
+    if kind is not None:
+        expected["head"] = logits_of(weights, tokens, kind).reshape(len(points), -1)
     return {name: values.tolist() for name, values in expected.items()}
+
+
+def tokens_of(weights: dict[str, np.ndarray], pixels: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The graphs' arithmetic in numpy, float64: (16,16,3) photo and (g,2) points to skip (6,l,l) and tokens (g,4,d)."""
+    image = pixels.astype(np.float64).transpose(2, 0, 1) / 127.5 - 1.0
+    patches = image.reshape(3, L, 4, L, 4)
+    skip = np.einsum("cyixj,ocij->oyx", patches, weights["patch"].astype(np.float64))
+    return skip, (points @ weights["token"] + skip.mean(axis=(1, 2)) @ weights["hoist"]).reshape(-1, 4, D)
+
+
+def logits_of(weights: dict[str, np.ndarray], tokens: np.ndarray, kind: HeadKind) -> np.ndarray:
+    """The head's: (g,4,d) to (g,c) or (g,3,c)."""
+    return (tokens.reshape(-1, 4 * D) if kind.labels == "prompt" else tokens[:, 1:]) @ weights["logit"]
 
 
 def tensor(name: str, *axes: int | str, dtype: str = "float32") -> dict[str, Any]:
@@ -204,7 +250,22 @@ def tensor(name: str, *axes: int | str, dtype: str = "float32") -> dict[str, Any
     return {"name": name, "dtype": dtype, "axes": list(axes)}
 
 
-def good_manifest(weights: dict[str, np.ndarray], *, head: bool) -> dict[str, Any]:
+def calibrated(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Enters what a calibrated head says of itself, in place."""
+    numbers = {"temperature": 1.25, "target": 0.8, "pictures": 30, "background_pictures": 0}
+    manifest["head"]["calibration"] = numbers
+    for entry, basis in zip(manifest["classes"], ("target", "highest", "default"), strict=False):
+        precision = None if basis == "default" else 0.75
+        entry["evidence"] = {"precision": precision, "kept": 40 if precision else 0, "pictures": 10, "basis": basis}
+    return manifest
+
+
+def head_entry(kind: HeadKind) -> dict[str, Any]:
+    """What the manifest says of a head that is not calibrated."""
+    return {"background": "explicit" if kind.background else "implicit", "labels": kind.labels, "calibration": None}
+
+
+def good_manifest(weights: dict[str, np.ndarray], kind: HeadKind | None) -> dict[str, Any]:
     """The manifest of the good bundle, written out by hand; hashes are entered by ``Parts.seal``."""
     skip, embedding = tensor("h_skip", "b", 6, L, L), tensor("h_embedding", "b", 6, E, E)
     tokens = tensor("tokens", "g", 4, D)
@@ -220,8 +281,8 @@ def good_manifest(weights: dict[str, np.ndarray], *, head: bool) -> dict[str, An
             [tensor("logits", "n", L, L)],
         ),
     }
-    if head:
-        ports["head"] = ([tokens], [tensor("logits", "g", K)])
+    if kind is not None:
+        ports["head"] = ([tokens], [tensor("logits", *kind.logit_axes)])
     manifest = {
         "schema": 1,
         "name": "test-bundle",
@@ -251,13 +312,21 @@ def good_manifest(weights: dict[str, np.ndarray], *, head: bool) -> dict[str, An
             for name, (inputs, outputs) in ports.items()
         },
         "files": {},
+        "head": kind and head_entry(kind),
         "classes": [
-            {"id": i + 1, "name": name, "aliases": [f"{name} alias"], "color": [i, 2 * i, 255], "threshold": 0.4}
-            for i, name in enumerate(NAMES if head else ())
+            {
+                "id": i + 1,
+                "name": name,
+                "aliases": [f"{name} alias"],
+                "color": [i, 2 * i, 255],
+                "threshold": 0.4,
+                "evidence": None,
+            }
+            for i, name in enumerate(kind.names if kind else ())
         ],
         "canary": {
             "points": [list(point) for point in CANARY_POINTS],
-            "expected": expected_canary(weights, head=head),
+            "expected": expected_canary(weights, kind),
             "tolerance": 0.01,
         },
         "parity": {

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from nano_random import random_nano
 from PIL import Image
 from safetensors.torch import save_file
-from sample_photos import sample_path
+from sample_photos import sample_path, sample_pixels
+from torch import nn
 
-from gransam_sdk.bundle import Bundle, open_bundle
+from gransam_sdk.bundle import Bundle, HeadCalibration, HeadInfo, open_bundle
 from gransam_sdk.commands.train import train
 from gransam_sdk.errors import BundleError, InputError
 from gransam_sdk.export import assemble
 from gransam_sdk.export.assemble import add_head, compile_nano
-from gransam_sdk.export.head import head_graph
-from gransam_sdk.models.head import Head
+from gransam_sdk.models.head import Head, PrototypeHead
 from gransam_sdk.runtime.load import load
-from gransam_sdk.types import ClassInfo
+from gransam_sdk.types import ClassInfo, Evidence, Settings
 
 CLASSES = [ClassInfo(id=1, name="cat"), ClassInfo(id=2, name="cup", aliases=("mug",), threshold=0.3)]
+
+
+PLAIN = HeadInfo(background=False, labels="prompt", calibration=None)
+
+
+def add(base: Bundle, head: nn.Module, out: Path, info: HeadInfo, classes: Sequence[ClassInfo]) -> Bundle:
+    return add_head(base, head, out, name="out", classes=classes, head_info=info, training_data=[], card="")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +71,7 @@ def test_head_is_added_and_replaced(base: Bundle, tmp_path: Path) -> None:
             tmp_path / name,
             name=name,
             classes=CLASSES,
+            head_info=PLAIN,
             training_data=[f"pictures {name}"],
             card=f"{name}\n",
         )
@@ -76,19 +85,52 @@ def test_head_is_added_and_replaced(base: Bundle, tmp_path: Path) -> None:
         assert segmenter(photo)[0].size == (400, 600)
 
 
-@pytest.mark.parametrize("width", [1024, 1024 + 416])
-def test_head_graph_equals_the_module(width: int) -> None:
-    torch.manual_seed(1)
-    head = Head(width, 5, 0.9).eval()
-    head.mean.normal_()
-    head.deviation.uniform_(0.5, 2.0)
-    session = onnxruntime.InferenceSession(head_graph(head, 256, 416), providers=["CPUExecutionProvider"])
-    tokens, features = torch.randn(9, 4, 256), torch.randn(9, 416)
-    feeds = {"tokens": tokens.numpy(), "features": features.numpy()}
-    found = session.run(None, {item.name: feeds[item.name] for item in session.get_inputs()})[0]
-    with torch.no_grad():
-        expected = head(torch.cat([tokens.flatten(1), features], dim=1)[:, :width])
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+def test_what_a_calibrated_head_says_is_in_the_bundle(base: Bundle, tmp_path: Path) -> None:
+    """Explicit background and a label a mask: 2 + 1 logits of each of the tokens 1 to 3."""
+    torch.manual_seed(0)
+    calibration = HeadCalibration(temperature=1.3, target=0.8, pictures=12, background_pictures=3)
+    info = HeadInfo(background=True, labels="mask", calibration=calibration)
+    evidence = (
+        Evidence(precision=0.81, kept=40, pictures=6, basis="target"),
+        Evidence(precision=None, kept=0, pictures=6, basis="default"),
+    )
+    classes = [replace(one, evidence=found) for one, found in zip(CLASSES, evidence, strict=True)]
+    bundle = add(base, Head(256, 3, 0.5).eval(), tmp_path / "out", info, classes)
+    assert bundle.head == info and bundle.classes == tuple(classes)
+    assert bundle.canary.expected["head"].shape == (4, 3 * 3)
+    with load(bundle, device="cpu", settings=Settings(conf=0.01)) as segmenter:
+        assert segmenter.segment(sample_pixels("coffee.png")).size == (400, 600)
+    with pytest.raises(InputError, match="labels prompts"):
+        load(bundle, device="cpu", settings=Settings(mask_choice="single"))
+
+
+def test_one_class_and_prototypes(base: Bundle, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    prototypes = torch.randn(2, 8, 1024, generator=generator)
+    head = PrototypeHead(prototypes, torch.zeros(1024), torch.ones(1024)).eval()
+    info = HeadInfo(background=True, labels="prompt", calibration=None)
+    bundle = add(base, head, tmp_path / "out", info, CLASSES[:1])
+    assert [one.name for one in bundle.classes] == ["cat"]
+    assert bundle.graphs["head"].outputs[0].axes == ("g", 2)
+    with load(bundle, device="cpu") as segmenter:
+        assert segmenter.classes.column_names == ("cat", "_background")
+
+
+@pytest.mark.parametrize(
+    ("info", "outputs", "evidence", "says"),
+    [
+        (PLAIN, 3, None, r"\[g, 2\]\n.*\[g, 3\]"),
+        (replace(PLAIN, background=True), 2, None, r"\[g, 3\]\n.*\[g, 2\]"),
+        (PLAIN, 2, Evidence(precision=1.0, kept=9, pictures=3, basis="target"), r"classes\[0\]\.evidence"),
+    ],
+)
+def test_a_head_that_its_description_does_not_fit_is_not_written(
+    base: Bundle, tmp_path: Path, info: HeadInfo, outputs: int, evidence: Evidence | None, says: str
+) -> None:
+    classes = [replace(one, evidence=evidence) for one in CLASSES]
+    with pytest.raises(BundleError, match=says):
+        add(base, Head(1024, outputs, 0.5).eval(), tmp_path / "out", info, classes)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_graphs_that_compute_something_else_are_not_written(
@@ -126,6 +168,6 @@ def test_bundle_is_written_whole_or_not_at_all(base: Bundle, tmp_path: Path) -> 
     head = Head(1024, 2, 0.5).eval()
     head.fc3.weight.data[0, 0] = float("nan")
     with pytest.raises(BundleError):
-        add_head(base, head, tmp_path / "out", name="out", classes=CLASSES, training_data=[], card="")
+        add(base, head, tmp_path / "out", PLAIN, CLASSES)
     assert list(tmp_path.iterdir()) == []
     assert open_bundle(base.path).digest == base.digest

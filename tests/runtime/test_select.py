@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from gransam_sdk.classes import ClassSet, select_classes
-from gransam_sdk.runtime.select import choose_masks, join_touching, label_prompts, softmax, stability, surviving
+from gransam_sdk.runtime.select import (
+    choose_masks,
+    chosen_logits,
+    join_touching,
+    label_masks,
+    softmax,
+    stability,
+    surviving,
+)
 from gransam_sdk.types import ClassInfo, MaskChoice, Settings
 
 CLASSES = tuple(ClassInfo(id=i + 1, name=name, threshold=0.6) for i, name in enumerate(("bird", "cat", "dog")))
@@ -55,7 +63,7 @@ def test_softmax_of_huge_logits_is_finite() -> None:
 
 def test_what_was_not_asked_for_competes_then_drops() -> None:
     logits = np.log(np.array([[0.1, 0.8, 0.1], [0.7, 0.2, 0.1], [0.3, 0.1, 0.6]], dtype=np.float32))
-    labels = label_prompts(logits, class_set("cat", "dog"), Settings())
+    labels = label_masks(logits, class_set("cat", "dog"), Settings())
     assert labels.label.tolist() == [0, -1, 1], "the second prompt is a bird, which nobody asked for"
     assert labels.passed.tolist() == [True, False, True]
     np.testing.assert_allclose(labels.confidence[[0, 2]], [0.8, 0.6], atol=1e-6)
@@ -63,18 +71,37 @@ def test_what_was_not_asked_for_competes_then_drops() -> None:
 
 def test_a_group_has_the_sum_of_its_members() -> None:
     logits = np.log(np.array([[0.4, 0.35, 0.25]], dtype=np.float32))
-    labels = label_prompts(logits, class_set("pet=cat,dog"), Settings())
+    labels = label_masks(logits, class_set("pet=cat,dog"), Settings())
     assert labels.label.tolist() == [0]
     np.testing.assert_allclose(labels.confidence, [0.6], atol=1e-6)
 
 
+def test_masks_of_a_prompt_share_its_logits_or_have_their_own() -> None:
+    choice = np.array([[2, 3, 1], [3, 1, 2]])
+    shared = np.array([[0.0, 1.0], [2.0, 3.0]], dtype=np.float32)
+    assert chosen_logits(shared, choice)[:, 0].tolist() == [0, 0, 0, 2, 2, 2]
+    own = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    assert chosen_logits(own, choice)[:, 0].tolist() == [2, 4, 0, 10, 6, 8]
+    assert chosen_logits(own, choice[:, :1]).tolist() == [[2, 3], [10, 11]]
+    assert chosen_logits(own[:0], choice[:0]).shape == (0, 2)
+
+
+def test_background_that_wins_drops_the_mask_whatever_its_confidence() -> None:
+    classes = select_classes(CLASSES, background=True)
+    logits = np.log(np.array([[0.2, 0.1, 0.1, 0.6], [0.45, 0.1, 0.05, 0.4]], dtype=np.float32))
+    labels = label_masks(logits, classes, Settings(record_floor=0.01))
+    assert labels.label.tolist() == [-1, 0] and labels.recorded.tolist() == [False, True]
+    np.testing.assert_allclose(labels.confidence, [0.6, 0.45], atol=1e-6)  # not 0.45 of 0.6, the classes' share
+    assert [classes.column_names[column] for column in labels.order[1]] == ["bird", "_background", "cat", "dog"]
+
+
 def test_record_floor_keeps_more_but_passes_no_more() -> None:
     logits = np.log(np.array([[0.5, 0.3, 0.2], [0.34, 0.33, 0.33], [0.9, 0.05, 0.05]], dtype=np.float32))
-    strict = label_prompts(logits, class_set(), Settings())
-    loose = label_prompts(logits, class_set(), Settings(record_floor=0.4))
+    strict = label_masks(logits, class_set(), Settings())
+    loose = label_masks(logits, class_set(), Settings(record_floor=0.4))
     assert strict.recorded.tolist() == [False, False, True] == loose.passed.tolist()
     assert loose.recorded.tolist() == [True, False, True]
-    high_floor = label_prompts(logits, class_set(conf=0.45), Settings(record_floor=0.99))
+    high_floor = label_masks(logits, class_set(conf=0.45), Settings(record_floor=0.99))
     assert high_floor.recorded.tolist() == [True, False, True], "the floor never hides what passes"
 
 

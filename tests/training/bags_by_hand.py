@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from gransam_sdk.training.tokens import Bags
+from gransam_sdk.training.bags import Bags, SceneBags
+from gransam_sdk.training.folds import FOLDS, fold_numbers
 
 CLASSES, INSTANCES, WIDTH, TOKENS = 4, 24, 20, 16
+PARTS = 4
 
 
 def noisy_bags(seed: int = 0, count: int = 120, strength: float = 2.0) -> Bags:
-    """A quarter of a bag's instances carry the class, the rest come from a background shared by all.
+    """A quarter of a bag's instances carry the class, the rest come from a background shared by all; no scenes.
 
     Args:
         seed: Of centres and noise.
@@ -24,5 +26,36 @@ def noisy_bags(seed: int = 0, count: int = 120, strength: float = 2.0) -> Bags:
     for bag, label in zip(instances, labels, strict=True):
         if label >= 0:
             bag[: INSTANCES // 4] += centres[label]
-    names = tuple(f"class{i}" for i in range(CLASSES))
-    return Bags(classes=names, instances=instances.astype(np.float16), labels=labels, token_width=TOKENS)
+    return Bags(
+        classes=tuple(f"class{i}" for i in range(CLASSES)),
+        instances=instances.astype(np.float16),
+        labels=labels,
+        folds=fold_numbers(labels),
+        scenes=SceneBags.none(INSTANCES, WIDTH),
+        token_width=TOKENS,
+    )
+
+
+def noisy_scenes(seed: int = 0, count: int = 60, strength: float = 2.0, noise: int = 1) -> SceneBags:
+    """Four pictures a scene, side by side; a class picture's first half carries the class, the rest is background.
+
+    Args:
+        seed: Of the centres: the same as in ``noisy_bags`` give the same.
+        count: Scenes; fold by fold, in turn.
+        strength: As in ``noisy_bags``.
+        noise: Seed of the noise and of which pictures there are; every fourth scene or so has background in it.
+    """
+    centres = np.random.default_rng(seed).normal(size=(CLASSES, WIDTH)) * strength
+    rng = np.random.default_rng(1000 + noise)
+    parts = rng.integers(-1, CLASSES, size=(count, PARTS))
+    parts[:, 0] = np.arange(count) % CLASSES
+    part_of = np.tile(np.arange(INSTANCES) * PARTS // INSTANCES, (count, 1))
+    instances = rng.normal(size=(count, INSTANCES, WIDTH))
+    own = INSTANCES // PARTS
+    for scene, shown in zip(instances, parts, strict=True):
+        for place, label in enumerate(shown):
+            if label >= 0:
+                scene[own * place : own * place + own // 2] += centres[label]
+    return SceneBags(
+        instances=instances.astype(np.float16), parts=parts, part_of=part_of, folds=np.arange(count) % FOLDS
+    )

@@ -28,7 +28,7 @@ RANDOM_KILLS = 8
 
 
 def extract(pictures: Path, cache: Path) -> bytes:
-    bags = extract_bags(fake_model(fake_bundle()), pictures, cache=cache)
+    bags = extract_bags(fake_model(fake_bundle()), pictures, scenes=False, cache=cache)
     return bags.instances.tobytes() + bags.labels.tobytes()
 
 

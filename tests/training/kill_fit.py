@@ -1,7 +1,7 @@
 """Kills trainings at random moments, resumes them, and compares what is left with an unbroken one.
 
-Run by ``test_fit_resume.py``; prints JSON. Trainings are forked from this process, which has imported all there is and
-has one thread, so that each begins at once.
+Run by ``test_fit_resume.py``, and by ``test_rehearse.py`` with the word ``rehearsal``; prints JSON. Trainings are forked
+from this process, which has imported all there is and has one thread, so that each begins at once.
 """
 
 from __future__ import annotations
@@ -13,27 +13,44 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from bags_by_hand import noisy_bags
+from bags_by_hand import noisy_bags, noisy_scenes
 from safetensors.torch import save
 
 from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import fit_head
+from gransam_sdk.training.rehearse import fit_calibrated
 
 CONFIG = HeadConfig(epochs=6, hold_out=0.2, patience=4, dropout=0.3)
 BAGS = noisy_bags(count=60)
+REHEARSED = replace(noisy_bags(count=100), scenes=noisy_scenes(count=20))
+
+Fit = Callable[[Path | None], bytes]
+"""A training: where its checkpoint is, to the bytes of all that comes out."""
 
 
-def start(out: Path, checkpoint: Path) -> int:
-    """Begins a training in a process of its own, which writes the head's bytes to ``out``; its id."""
+def fit_once(checkpoint: Path | None) -> bytes:
+    return save(fit_head(BAGS, CONFIG, checkpoint=checkpoint).head.state_dict())
+
+
+def fit_twice(checkpoint: Path | None) -> bytes:
+    found = fit_calibrated(REHEARSED, HeadConfig(epochs=3), checkpoint=checkpoint)
+    if found.calibration is None:
+        raise RuntimeError("there was no rehearsal")
+    return save(found.fitted.head.state_dict()) + repr((found.calibration, found.lessons)).encode()
+
+
+def start(fit: Fit, out: Path, checkpoint: Path) -> int:
+    """Begins a training in a process of its own, which writes what comes out to ``out``; its id."""
     if pid := os.fork():
         return pid
     code = 1
     try:
-        head = fit_head(BAGS, CONFIG, checkpoint=checkpoint).head
-        out.write_bytes(save(head.state_dict()))
+        out.write_bytes(fit(checkpoint))
         code = 0
     finally:
         os._exit(code)
@@ -41,15 +58,18 @@ def start(out: Path, checkpoint: Path) -> int:
 
 def progress(checkpoint: Path) -> str:
     """What the checkpoint holds: stage files and their times."""
-    return " ".join(f"{path.name}:{path.stat().st_mtime_ns}" for path in sorted(checkpoint.glob("*.safetensors")))
+    return " ".join(
+        f"{path.relative_to(checkpoint)}:{path.stat().st_mtime_ns}"
+        for path in sorted(checkpoint.rglob("*.safetensors"))
+    )
 
 
-def main(work: Path, kills: int) -> None:
+def main(work: Path, kills: int, fit: Fit) -> None:
     rng = random.Random(0)
     torch.set_num_threads(1)
-    expected = save(fit_head(BAGS, CONFIG, checkpoint=work / "whole").head.state_dict())
+    expected = fit(work / "whole")
     begun = time.monotonic()
-    if expected != save(fit_head(BAGS, CONFIG).head.state_dict()):
+    if expected != fit(None):
         raise RuntimeError("the checkpoint changes the head")
     duration = time.monotonic() - begun
     same, partial, moments, swept = [], 0, set(), 0
@@ -58,7 +78,7 @@ def main(work: Path, kills: int) -> None:
             break
         checkpoint, out = work / f"checkpoint-{trial}", work / f"head-{trial}"
         while True:
-            pid = start(out, checkpoint)
+            pid = start(fit, out, checkpoint)
             time.sleep(rng.uniform(0, duration))
             os.kill(pid, signal.SIGKILL)
             killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -67,13 +87,13 @@ def main(work: Path, kills: int) -> None:
                 moments.add(there)
             if not killed or rng.random() < 0.6:
                 break
-        if os.waitpid(start(out, checkpoint), 0)[1]:
+        if os.waitpid(start(fit, out, checkpoint), 0)[1]:
             raise RuntimeError("a resumed training failed")
         same.append(out.read_bytes() == expected)
-        swept += len(list(checkpoint.glob(".gransam-*")))
+        swept += len(list(checkpoint.rglob(".gransam-*")))
         shutil.rmtree(checkpoint)
     print(json.dumps({"partial": partial, "moments": len(moments), "same": same, "left": swept}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), fit_twice if sys.argv[3:] == ["rehearsal"] else fit_once)

@@ -87,6 +87,18 @@ def dripping(body: bytes, seconds: float, *, pieces: int = 1) -> Reply:
     return reply
 
 
+def endless(start: bytes, piece: bytes, seconds: float) -> Reply:
+    """Bytes as they are, then a piece again and again with a pause before each, until nobody listens."""
+
+    def reply(handler: Handler) -> None:
+        handler.wfile.write(start)
+        while True:
+            time.sleep(seconds)
+            handler.wfile.write(piece)
+
+    return reply
+
+
 class OpenverseServer:
     """Search results by query, replies by path, and what was asked for.
 
@@ -94,7 +106,10 @@ class OpenverseServer:
         results: Results of each query, in order.
         replies: What answers at a path, instead of 404; ``/v1/images/`` may be taken over too.
         asked: (path, query) of every request.
+        port: Where it listens.
+        root: Its address.
         agents: User agents that were met.
+        hosts: Host headers that were met, in order.
     """
 
     def __init__(self) -> None:
@@ -102,6 +117,7 @@ class OpenverseServer:
         self.replies: dict[str, Reply] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.agents: set[str] = set()
+        self.hosts: list[str] = []
         self.deepest = 12
         server = self
 
@@ -111,16 +127,25 @@ class OpenverseServer:
                 words = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 server.asked.append((parts.path, words))
                 server.agents.add(self.headers["User-Agent"])
+                server.hosts.append(self.headers["Host"])
                 known = server.search if parts.path == "/v1/images/" else send(b"", status=404)
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client had enough
                     server.replies.get(parts.path, known)(self)
+
+            def do_CONNECT(self) -> None:
+                """As a proxy does; this server is at the other end as well."""
+                server.asked.append((self.path, {}))
+                self.send_response(200)
+                self.end_headers()
+                self.close_connection = False
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
         self._http.daemon_threads = False  # so that closing waits for them
-        self.root = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self.port = int(self._http.server_address[1])
+        self.root = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=lambda: self._http.serve_forever(poll_interval=0.02))
         self._thread.start()
 
@@ -178,10 +203,11 @@ class OpenverseServer:
         """How often each file was asked for, by name, and ``search``."""
         return Counter("search" if path == "/v1/images/" else path.rpartition("/")[2] for path, _ in self.asked)
 
-    def source(self, *, manners: Manners = HASTY, page_size: int = 20, **changes: Any) -> WebSource:
-        """A web source that searches here, in a hurry."""
+    def source(self, *, page_size: int = 20, **changes: Any) -> WebSource:
+        """A web source that searches here, in a hurry, and believes that pictures may lie here too."""
         catalogue = Openverse(base=f"{self.root}/v1/", interval=0.0, page_size=page_size)
-        return WebSource(WebConfig(catalogue=catalogue, interval=0.0, manners=manners, **changes))
+        settings: dict[str, Any] = {"interval": 0.0, "manners": HASTY, "allow_private": True}
+        return WebSource(WebConfig(catalogue=catalogue, **{**settings, **changes}))
 
     def fill(self, query: str, count: int, first: int = 0) -> None:
         """Adds results to a query, each with its own picture."""

@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bags_by_hand import CLASSES, WIDTH, noisy_bags
+from bags_by_hand import CLASSES, WIDTH, noisy_bags, noisy_scenes
+from torch import nn
 
 from gransam_sdk.errors import InputError
 from gransam_sdk.models.head import Head
+from gransam_sdk.training.bags import Bags, SceneBags
 from gransam_sdk.training.calibrate import (
+    Calibration,
     answering_instances,
     calibrate,
     class_thresholds,
@@ -20,6 +23,7 @@ from gransam_sdk.training.calibrate import (
 from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.split import split_bags
+from gransam_sdk.types import Evidence
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
@@ -53,56 +57,62 @@ def test_instances_that_speak_for_the_answer() -> None:
     assert found[2:].tolist() == logits[1, [7, 8]].tolist()
 
 
-def pictures(confidence: list[float], winner: int, label: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bags whose instances give a class these confidences of three."""
-    p = np.array(confidence, dtype=np.float32)
-    row = np.repeat(((1 - p) / 2)[:, None], 3, axis=1)
-    row[:, winner] = p
-    return np.stack([row] * count).astype(np.float32), np.full(count, label)
+def instances(confidence: list[float], winner: int, truth: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` times instances that give a class these confidences of three, on pictures of class ``truth``."""
+    p = np.array(confidence * count, dtype=np.float32)
+    rows = np.repeat(((1 - p) / 2)[:, None], 3, axis=1)
+    rows[:, winner] = p
+    return rows.astype(np.float32), np.full(len(p), truth)
 
 
 def joined(*parts: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([p for p, _ in parts]), np.concatenate([y for _, y in parts])
 
 
+def thresholds(
+    found: tuple[np.ndarray, np.ndarray], pictures: list[int], target: float = 0.8
+) -> list[tuple[float, Evidence]]:
+    return class_thresholds(*found, np.array(pictures), target=target, default=0.4)
+
+
 def test_smallest_threshold_that_reaches_the_target() -> None:
-    p, y = joined(
-        pictures([0.9, 0.8, 0.5, 0.45], winner=0, label=0, count=10),  # right
-        pictures([0.62, 0.41, 0.41, 0.41], winner=0, label=1, count=8),  # another folder's
-        pictures([0.6, 0.41, 0.41, 0.41], winner=0, label=-1, count=4),  # background's
+    found = joined(
+        instances([0.9, 0.8, 0.5, 0.45], winner=0, truth=0, count=10),  # right
+        instances([0.62, 0.41, 0.41, 0.41], winner=0, truth=1, count=8),  # another folder's
+        instances([0.6, 0.41, 0.41, 0.41], winner=0, truth=-1, count=4),  # background's
     )
-    found = class_thresholds(p, y, 2, target=0.8, default=0.4)[0]
     # from 0.42 on, 40 of 52 are right; from 0.46 on, 30 of 42; from 0.51 on, 20 of 32; from 0.63 on, 20 of 20
-    assert (found.threshold, found.basis) == (0.63, "target")
-    assert (found.precision, found.kept, found.pictures) == (1.0, 20, 10)
-    easier = class_thresholds(p, y, 2, target=0.75, default=0.4)[0]
-    assert (easier.threshold, easier.precision, easier.kept) == (0.42, pytest.approx(40 / 52), 52)
+    first = thresholds(found, [10, 8])[0]
+    assert first == (0.63, Evidence(precision=1.0, kept=20, pictures=10, basis="target"))
+    threshold, evidence = thresholds(found, [10, 8], target=0.75)[0]
+    assert (threshold, evidence.precision, evidence.kept) == (0.42, pytest.approx(40 / 52), 52)
 
 
 def test_background_counts_as_wrong() -> None:
-    right = pictures([0.9, 0.5], winner=0, label=0, count=20)
-    clean = class_thresholds(*right, 2, target=0.8, default=0.4)[0]
-    assert (clean.threshold, clean.precision) == (0.3, 1.0)
-    p, y = joined(right, pictures([0.5, 0.5], winner=0, label=-1, count=20))
-    found = class_thresholds(p, y, 2, target=0.8, default=0.4)[0]
-    assert (found.threshold, found.precision, found.kept) == (0.51, 1.0, 20)
+    right = instances([0.9, 0.5], winner=0, truth=0, count=20)
+    threshold, evidence = thresholds(right, [20, 0])[0]
+    assert (threshold, evidence.precision) == (0.3, 1.0)
+    both = joined(right, instances([0.5, 0.5], winner=0, truth=-1, count=20))
+    threshold, evidence = thresholds(both, [20, 0])[0]
+    assert (threshold, evidence.precision, evidence.kept) == (0.51, 1.0, 20)
 
 
 def test_unreachable_target_and_too_little_to_say() -> None:
-    p, y = joined(pictures([0.97] * 5, winner=0, label=0, count=6), pictures([0.97] * 5, winner=0, label=1, count=6))
-    first, second = class_thresholds(p, y, 2, target=0.8, default=0.4)
-    assert (first.threshold, first.basis, first.precision, first.kept) == (0.95, "highest", 0.5, 60)
-    assert (second.threshold, second.basis, second.precision, second.kept) == (0.4, "default", None, 0)
-    few_pictures = class_thresholds(*pictures([0.9] * 30, winner=0, label=0, count=3), 2, target=0.8, default=0.4)[0]
-    assert (few_pictures.basis, few_pictures.kept, few_pictures.pictures) == ("default", 90, 3)
-    few_kept = class_thresholds(*pictures([0.9], winner=0, label=0, count=19), 2, target=0.8, default=0.4)[0]
+    both = joined(instances([0.97] * 5, winner=0, truth=0, count=6), instances([0.97] * 5, winner=0, truth=1, count=6))
+    first, second = thresholds(both, [6, 6])
+    assert first == (0.95, Evidence(precision=0.5, kept=60, pictures=6, basis="highest"))
+    assert second == (0.4, Evidence(precision=None, kept=0, pictures=6, basis="default"))
+    threshold, few_pictures = thresholds(instances([0.9] * 30, winner=0, truth=0, count=3), [3])[0]
+    assert (threshold, few_pictures.basis, few_pictures.kept) == (0.4, "default", 90)
+    few_kept = thresholds(instances([0.9], winner=0, truth=0, count=19), [19])[0][1]
     assert (few_kept.basis, few_kept.kept) == ("default", 19)
+    assert thresholds(instances([0.9], winner=0, truth=0, count=20), [4])[0][1].basis == "target", "just enough"
 
 
 def test_explicit_background_drops_what_it_wins() -> None:
-    right = pictures([0.9, 0.5], winner=0, label=0, count=20)
-    p, y = joined(right, pictures([0.9, 0.5], winner=2, label=-1, count=20))
-    assert class_thresholds(p, y, 2, target=1.0, default=0.4)[0].kept == 40
+    right = instances([0.9, 0.5], winner=0, truth=0, count=20)
+    both = joined(right, instances([0.9, 0.5], winner=2, truth=-1, count=20))
+    assert thresholds(both, [20, 0], target=1.0)[0][1].kept == 40
 
 
 def test_temperature_is_folded_into_the_last_layer() -> None:
@@ -113,30 +123,99 @@ def test_temperature_is_folded_into_the_last_layer() -> None:
     torch.testing.assert_close(head(x), before / 2.5)
 
 
-def test_an_overconfident_head_is_cooled_and_thresholds_rise_with_the_target() -> None:
+def by_hand(head: nn.Module, held: Bags, found: Calibration, column: int) -> tuple[int, int]:
+    """Instances kept at a class's threshold, and those of them on pictures of the class; alone and in scenes."""
+    kept = right = 0
+    with torch.no_grad():
+        for group, truth in (
+            (held.instances, np.repeat(held.labels[:, None], held.instances.shape[1], axis=1)),
+            (held.scenes.instances, held.scenes.under()),
+        ):
+            logits = head(torch.from_numpy(group.astype(np.float32))).double() / found.facts.temperature
+            p = logits.softmax(2).numpy()
+            here = (p.argmax(2) == column) & (p.max(2) >= found.thresholds[column])
+            kept += int(here.sum())
+            right += int((here & (truth == column)).sum())
+    return kept, right
+
+
+@pytest.mark.parametrize("scenes", [False, True])
+def test_an_overconfident_head_is_cooled_and_left_as_it_is(scenes: bool) -> None:
     config = HeadConfig(epochs=6)
-    rest, held = split_bags(noisy_bags(count=300, strength=0.5), 0.4, seed=0)
+    bags = noisy_bags(count=300, strength=0.5)
+    if scenes:
+        bags = replace(bags, scenes=noisy_scenes(strength=0.5))
+    rest, held = split_bags(bags, 0.4, seed=0)
     head = fit_head(rest, config).head
     with torch.no_grad():
-        head.fc3.weight.mul_(10)
-        head.fc3.bias.mul_(10)
-    weights = head.fc3.weight.clone()
+        head.fc3.weight.mul_(4)
+        head.fc3.bias.mul_(4)
+    before = {name: value.clone() for name, value in head.state_dict().items()}
     found = calibrate(head, held, config)
-    assert found.temperature > 1.5
-    torch.testing.assert_close(head.fc3.weight, weights / found.temperature)
-    assert found.background_pictures == int((held.labels < 0).sum()) > 0
+    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
+    assert 1.5 < found.facts.temperature < 5.0 and found.facts.target == 0.8
+    assert found.facts.pictures == int((held.labels >= 0).sum()) > 0
+    assert found.facts.background_pictures == int((held.labels < 0).sum()) > 0
     assert len(found.thresholds) == CLASSES and all(0.3 <= value <= 0.95 for value in found.thresholds)
+    for index, evidence in enumerate(found.evidence):
+        kept, right = by_hand(head, held, found, index)
+        assert abs(kept - evidence.kept) <= 1
+        assert right == pytest.approx((evidence.precision or 0.0) * evidence.kept, abs=1.01)
+    head.fold_temperature(found.facts.temperature)
     again = calibrate(head, held, config)
-    assert again.temperature == pytest.approx(1.0, abs=1e-3), "nothing is left to cool"
+    assert again.facts.temperature == pytest.approx(1.0, abs=1e-3), "nothing is left to cool"
     strict = calibrate(head, held, config, target=0.95)
-    assert all(a >= b for a, b in zip(strict.thresholds, again.thresholds, strict=True) if b != config.threshold)
-    with torch.no_grad():
-        p = head(torch.from_numpy(held.instances.astype(np.float32))).softmax(2).numpy()
-    for index, row in enumerate(again.classes):  # counted again, by hand
-        kept = (p.argmax(2) == index) & (p.max(2) >= np.float32(row.threshold))
-        assert abs(int(kept.sum()) - row.kept) <= 1
-        right = int((kept & (held.labels == index)[:, None]).sum())
-        assert right == pytest.approx((row.precision or 0.0) * row.kept, abs=1.01)
+    pairs = zip(strict.thresholds, again.thresholds, strict=True)
+    assert all(a >= b for a, b in pairs if b != config.threshold)
+
+
+class Copy(nn.Module):
+    """A head whose logits are the instance."""
+
+    def forward(self, instances: torch.Tensor) -> torch.Tensor:
+        return instances
+
+
+def test_in_scenes_the_picture_under_the_click_counts() -> None:
+    """Sure of class 0 everywhere: right on its own pictures, and in scenes where its picture is under the click."""
+    sure = np.tile(np.array([9.0, 0.0], dtype=np.float16), (6, 10, 1))
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    scenes = SceneBags(
+        instances=np.tile(sure[0], (3, 1, 1)),
+        parts=np.array([[1, 0, -2], [-1, 0, -2], [1, 0, 1]]),
+        part_of=np.array([[0] * 5 + [1] * 5, [0] * 3 + [1] * 7, [0] * 2 + [1] * 6 + [2] * 2]),
+        folds=np.zeros(3, dtype=np.int64),
+    )
+    bags = Bags(
+        classes=("a", "b"), instances=sure, labels=labels, folds=np.zeros(6, dtype=np.int64), scenes=scenes,
+        token_width=2,
+    )  # fmt: skip
+    found = calibrate(Copy(), bags, HeadConfig(), target=0.1)  # type: ignore[arg-type]
+    kept, right = 6 * 10 + 3 * 10, 4 * 10 + (5 + 7 + 6)
+    assert found.evidence[0] == Evidence(precision=right / kept, kept=kept, pictures=4, basis="target")
+    plain = calibrate(Copy(), replace(bags, scenes=SceneBags.none(10, 2)), HeadConfig(), target=0.1)  # type: ignore[arg-type]
+    assert plain.evidence[0].kept == 60 and plain.facts.temperature == found.facts.temperature, "scenes do not cool"
+
+
+def test_each_token_on_its_own_is_counted_where_its_click_is() -> None:
+    """Of a prompt's tokens 1 to 3, the first says class 0 and the others class 1; token 0 has no say."""
+    tokens = np.array([[-9, 9], [9, 0], [0, 9], [0, 9]], dtype=np.float16).reshape(-1)
+    under = np.array([[0] * 12 + [1] * 8])
+    scenes = SceneBags(
+        instances=np.tile(tokens, (1, 20, 1)),
+        parts=np.array([[0, 1]]),
+        part_of=under,
+        folds=np.zeros(1, dtype=np.int64),
+    )
+    labels = np.array([0] * 4 + [1] * 4)
+    bags = Bags(
+        classes=("a", "b"), instances=np.tile(tokens, (8, 20, 1)), labels=labels, folds=labels, scenes=scenes,
+        token_width=8,
+    )  # fmt: skip
+    found = calibrate(Copy(), bags, HeadConfig(inputs="per_token"), target=0.1)  # type: ignore[arg-type]
+    first, second = found.evidence
+    assert (first.kept, first.precision) == (8 * 20 + 20, pytest.approx((4 * 20 + 12) / 180))
+    assert (second.kept, second.precision) == (2 * 180, pytest.approx(2 * (4 * 20 + 8) / 360))
 
 
 def test_what_cannot_be_calibrated() -> None:
@@ -144,7 +223,6 @@ def test_what_cannot_be_calibrated() -> None:
     head = Head(WIDTH, CLASSES, 0.5).eval()
     with pytest.raises(InputError, match="target"):
         calibrate(head, bags, HeadConfig(), target=1.2)
-    rows = bags.labels < 0
-    background = replace(bags, instances=bags.instances[rows], labels=bags.labels[rows])
+    background = bags.take(bags.labels < 0, np.zeros(0, dtype=bool))
     with pytest.raises(InputError, match="held-out"):
         calibrate(head, background, HeadConfig())

@@ -14,11 +14,12 @@ from gransam_sdk.errors import InputError
 from gransam_sdk.models.head import Head
 from gransam_sdk.training import trainer
 from gransam_sdk.training.aliases import aliases_of
+from gransam_sdk.training.bags import Bags
 from gransam_sdk.training.config import PAPER, HeadConfig
 from gransam_sdk.training.fit import fit_head
+from gransam_sdk.training.folds import fold_numbers, held_folds
 from gransam_sdk.training.instances import select_instances, training_set
 from gransam_sdk.training.losses import background_loss, bad_instances, entropy_threshold, mil_loss, uncertainty_loss
-from gransam_sdk.training.tokens import Bags
 
 
 def test_head_has_the_papers_size() -> None:
@@ -65,10 +66,11 @@ def plain_loop(bags: Bags, teacher: Head | None = None) -> Head:
     x = torch.from_numpy(bags.instances[bags.labels >= 0].astype(np.float32))
     background = torch.from_numpy(bags.instances[bags.labels < 0].astype(np.float32))
     y = torch.nn.functional.one_hot(torch.from_numpy(bags.labels[bags.labels >= 0]), CLASSES).float()
-    torch.manual_seed(0)
+    torch.manual_seed(0 if teacher is None else 1)  # the student does not begin where the teacher did
     head = Head(WIDTH, CLASSES, 0.5)
-    head.mean.copy_(x.flatten(0, 1).mean(0))
-    head.deviation.copy_(x.flatten(0, 1).std(0) + 1e-3)
+    flat = x.flatten(0, 1).double()
+    head.mean.copy_(flat.mean(0))
+    head.deviation.copy_(flat.std(0).float() + 1e-3)
     adam = torch.optim.Adam(head.parameters(), lr=1e-3)
     for _ in range(5):
         for rows in torch.randperm(len(x)).split(64):
@@ -76,7 +78,9 @@ def plain_loop(bags: Bags, teacher: Head | None = None) -> Head:
             loss = mil_loss(logits, y[rows], 8)
             if teacher:
                 with torch.no_grad():
-                    bad = bad_instances(teacher(x[rows]), y[rows], entropy_threshold(CLASSES))
+                    bad = bad_instances(
+                        teacher(x[rows]), y[rows, None].expand(-1, INSTANCES, -1), entropy_threshold(CLASSES)
+                    )
                 loss = loss + 0.15 * uncertainty_loss(logits, bad)
                 loss = loss + 0.15 * background_loss(head(background[torch.randint(len(background), (16,))]))
             adam.zero_grad()
@@ -165,7 +169,7 @@ def test_explicit_background_is_a_class_of_its_own() -> None:
     bags = noisy_bags()
     examples = training_set(bags, HeadConfig(background="explicit"))
     assert len(examples.instances) == len(bags.labels) and len(examples.background) == 0
-    assert examples.labels[:2].tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 1]]
+    assert examples.labels[:2, 0].tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 1]]
     fitted = fit_head(bags, HeadConfig(background="explicit", epochs=12))
     assert fitted.background and fitted.head.fc3.out_features == CLASSES + 1
     assert fitted.bag_accuracy > 0.95
@@ -174,21 +178,22 @@ def test_explicit_background_is_a_class_of_its_own() -> None:
     with torch.no_grad():
         answer = fitted.head(x).argmax(2)
     carriers = labels >= 0
-    assert (answer[carriers, : INSTANCES // 4] == labels[carriers, None]).float().mean() > 0.8
+    found = (answer[carriers, : INSTANCES // 4] == labels[carriers, None]).float().mean()
+    assert found > 0.6, "half of a bag is labelled background: fewer than the quarter that carries the class"
     assert (answer[~carriers] == CLASSES).float().mean() > 0.8
 
 
 def test_one_class_needs_something_to_be_told_from() -> None:
     bags = noisy_bags()
-    rows = bags.labels <= 0
-    one = replace(bags, classes=("class0",), instances=bags.instances[rows], labels=bags.labels[rows])
+    none = np.zeros(0, dtype=bool)
+    one = replace(bags.take(bags.labels <= 0, none), classes=("class0",))
     fitted = fit_head(one, HeadConfig(background="explicit", epochs=1))
     assert fitted.head.fc3.out_features == 2
     with pytest.raises(InputError, match="implicit background"):
         fit_head(one, HeadConfig())
     with pytest.raises(InputError, match="hold_out"):
         fit_head(one, HeadConfig(background="explicit", hold_out=0.1))
-    alone = replace(one, instances=one.instances[one.labels == 0], labels=one.labels[one.labels == 0])
+    alone = one.take(one.labels == 0, none)
     with pytest.raises(InputError, match="no _background"):
         fit_head(alone, HeadConfig(background="explicit"))
 
@@ -226,7 +231,12 @@ def test_training_stops_when_the_hold_out_gets_no_better(monkeypatch: pytest.Mon
 def test_hold_out_is_not_trained_on_and_is_what_is_measured() -> None:
     bags, config = noisy_bags(), HeadConfig(epochs=4, hold_out=0.2)
     examples = training_set(bags, config)
-    assert len(examples.held) == 4 * 5 and len(examples.instances) == 4 * 19
+    folds = held_folds(bags.folds, 0.2, 0)
+    held = np.isin(bags.folds, folds) & (bags.labels >= 0)
+    assert len(folds) == 2 and len(examples.held) == held.sum() >= 4 * 4
+    assert np.array_equal(examples.held.numpy(), bags.instances[held])
+    assert np.array_equal(examples.instances.numpy(), bags.instances[~held & (bags.labels >= 0)])
+    assert len(examples.background) == 24 - np.isin(bags.folds[bags.labels < 0], folds).sum()
     fitted = fit_head(bags, config)
     expected = trainer.bag_accuracy(fitted.head, examples.held, examples.held_labels, CLASSES, 8)
     assert fitted.held_out_accuracy == expected
@@ -236,6 +246,17 @@ def test_a_hold_out_needs_pictures() -> None:
     bags = noisy_bags(count=5)
     with pytest.raises(InputError, match="two pictures"):
         fit_head(bags, HeadConfig(hold_out=0.1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hold_out_is_of_folds_that_classes_have(seed: int) -> None:
+    """Ten folds of background pictures, but three of each class's."""
+    labels = np.array([0, 0, 0, 1, 1, 1] + [-1] * 20)
+    plain = noisy_bags(count=26)
+    bags = replace(plain, classes=("a", "b"), labels=labels, folds=fold_numbers(labels))
+    examples = training_set(bags, HeadConfig(hold_out=0.1, seed=seed))
+    assert sorted(examples.held_labels.tolist()) == [0, 1]
+    assert len(examples.background) == 18
 
 
 def test_aliases_leave_the_names_of_classes_alone() -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import random
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from bags_by_hand import noisy_bags
 from safetensors.torch import save_file
 
-from gransam_sdk.annotate.disk import OutputStream
+from gransam_sdk.annotate import disk
 from gransam_sdk.errors import OutputError
+from gransam_sdk.training import checkpoint
 from gransam_sdk.training.checkpoint import StageState, StageStore, training_identity
 from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import Fitted, fit_head
@@ -89,7 +95,7 @@ def test_a_state_without_a_part_would_show(
 def test_another_training_is_refused(tmp_path: Path) -> None:
     fit_head(BAGS, CONFIG, checkpoint=tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert set(before) == {"teacher.safetensors", "student.safetensors"}
+    assert set(before) == {".lock", "teacher.safetensors", "student.safetensors"}
     with pytest.raises(OutputError, match="another training"):
         fit_head(BAGS, replace(CONFIG, seed=1), checkpoint=tmp_path)
     with pytest.raises(OutputError, match="another training"):
@@ -125,12 +131,90 @@ def test_a_header_without_its_keys_is_damage(tmp_path: Path) -> None:
         fit_head(BAGS, CONFIG, checkpoint=tmp_path)
 
 
+def saved(folder: Path) -> Path:
+    """A stage's file, with a tensor of each kind that a checkpoint holds."""
+    head = {"fc.weight": torch.randn(5, 3), "fc.bias": torch.zeros(5)}
+    optimizer = {"0.step": torch.tensor(7.0), "0.exp_avg": torch.randn(5, 3)}
+    state = StageState(epoch=7, score=0.25, stale=1, head=head, best={}, optimizer=optimizer)
+    with StageStore(folder, "someone") as store:
+        store.save("teacher", state)
+        back = store.load("teacher")
+    assert back is not None and (back.epoch, back.score, back.stale) == (7, 0.25, 1) and not back.best
+    assert all(torch.equal(back.head[name], value) for name, value in head.items())
+    assert all(torch.equal(back.optimizer[name], value) for name, value in optimizer.items())
+    assert torch.equal(back.rng, state.rng)
+    return folder / "teacher.safetensors"
+
+
+def test_no_flipped_bit_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    rng = random.Random(0)
+    places = [*range(header), *rng.sample(range(header, len(whole)), 300)]
+    with StageStore(tmp_path, "someone") as store:
+        for place in places:
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :])
+            with pytest.raises(OutputError, match="damaged"):
+                store.load("teacher")
+        path.write_bytes(whole)
+        assert store.load("teacher") is not None
+
+
+def test_another_version_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = training_identity(BAGS, CONFIG)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA + 1)
+        saved(tmp_path)
+        assert training_identity(BAGS, CONFIG) != identity, "the command does not even meet it"
+    with StageStore(tmp_path, "someone") as store, pytest.raises(OutputError, match=r"format 2.*\n.*format 3"):
+        store.load("teacher")
+
+
+def test_two_identical_trainings_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "training"
+    held = textwrap.dedent(f"""
+        import sys, pathlib
+        from gransam_sdk.training.checkpoint import StageStore
+        store = StageStore(pathlib.Path({str(folder)!r}), "first")
+        print("held", flush=True)
+        sys.stdin.read()
+    """)
+    command = [sys.executable, "-c", held]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE.parent.parent) as first:
+        assert first.stdout is not None and first.stdin is not None
+        assert first.stdout.readline() == b"held\n"
+        half = folder / ".gransam-0123456789abcdef.tmp"
+        half.write_bytes(b"what the first is writing")
+        with pytest.raises(OutputError) as caught:
+            fit_head(BAGS, CONFIG, checkpoint=folder)
+        assert half.exists() and not list(folder.glob("*.safetensors")), "the second touched nothing"
+        first.stdin.close()
+    assert caught.value.what == f"checkpoint {folder}" and caught.value.exit_code == 6
+    assert "held by another process" in caught.value.found and "wait for the other" in caught.value.do
+    assert "-o" not in caught.value.do and "--cache" in caught.value.do
+    assert fit_head(BAGS, CONFIG, checkpoint=folder).epochs == (3, 3) and not half.exists()
+
+
+def test_the_lock_goes_with_the_store(tmp_path: Path) -> None:
+    store = StageStore(tmp_path, "someone")
+    with pytest.raises(OutputError, match="held by another process"):
+        StageStore(tmp_path, "someone")
+    store.close()
+    store.close()
+    with StageStore(tmp_path, "someone"):
+        pass
+    forgotten = StageStore(tmp_path, "someone")
+    del forgotten
+    StageStore(tmp_path, "someone").close()
+
+
 def test_what_a_kill_left_is_swept_and_a_file_is_no_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     (folder / ".gransam-0123456789abcdef.tmp").write_bytes(b"half")
     fit_head(BAGS, HeadConfig(epochs=1), checkpoint=folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["student.safetensors", "teacher.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "student.safetensors", "teacher.safetensors"]
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="file"):
         fit_head(BAGS, CONFIG, checkpoint=tmp_path / "file")
@@ -139,18 +223,20 @@ def test_what_a_kill_left_is_swept_and_a_file_is_no_folder(tmp_path: Path) -> No
 def test_a_full_disk_leaves_the_epoch_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit_head(BAGS, CONFIG)
     lines: list[str] = []
-    placed = OutputStream.place
 
-    def full(stream: OutputStream) -> None:
-        if len(lines) == 2:
-            raise OutputError("disk full")
-        placed(stream)
+    def full(function: Any, *arguments: Any, **settings: Any) -> Any:
+        if function is os.write and len(lines) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return function(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(OutputStream, "place", full)
-        with pytest.raises(OutputError, match="disk full"):
+        patch.setattr(disk, "_call", full)
+        with pytest.raises(OutputError) as caught:
             fit_head(BAGS, CONFIG, checkpoint=tmp_path, log=lines.append)
-    assert [path.name for path in tmp_path.iterdir()] == ["teacher.safetensors"]
+    assert caught.value.what == f"checkpoint {tmp_path / 'teacher.safetensors'}" and "ENOSPC" in caught.value.found
+    assert "free some space" in caught.value.do and "the epoch before is kept" in caught.value.do
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "teacher.safetensors"]
+    del caught  # and with its traceback the store, which holds the lock
     resumed = fit_head(BAGS, CONFIG, checkpoint=tmp_path, log=lines.append)
     assert "teacher goes on after epoch 2" in lines
     assert same_head(whole, resumed)

@@ -113,6 +113,13 @@ def test_names_are_those_that_can_be_typed(folders: Path) -> None:
         shutil.rmtree(folders / name)
 
 
+def test_a_class_is_found_however_it_is_typed(folders: Path) -> None:
+    write(folders / "Zoe\u0308" / "0.png")
+    for typed in ("Zoe\u0308", "Zo\u00eb"):
+        (found,) = FolderSource().collect([typed], folders, per_class=1).classes
+        assert (found.name, found.kept) == ("Zo\u00eb", 1)
+
+
 def test_folders_that_cannot_be_used_say_why(folders: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(InputError, match="no class folders"):

@@ -16,6 +16,7 @@ from gransam_sdk.training.losses import (
     bag_size,
     entropy,
     entropy_threshold,
+    least_uncertainty,
     mil_loss,
     uncertainty_loss,
     unsure_from,
@@ -58,10 +59,16 @@ def test_entropy_threshold(classes: int, nats: float) -> None:
 def test_bad_instances_are_unsure_or_sure_and_wrong() -> None:
     sure, unsure = 8.0, 0.1
     logits = torch.tensor([[[sure, 0.0, 0.0], [0.0, sure, 0.0], [unsure, 0.0, 0.0]]])
-    assert bad_instances(logits, one_hot([0], 3), 0.5).tolist() == [[False, True, True]]
-    assert bad_instances(logits, torch.tensor([[1.0, 1.0, 0.0]]), 0.5).tolist() == [[False, False, True]]
+    one = one_hot([0, 0, 0], 3)[None]
+    assert bad_instances(logits, one, 0.5).tolist() == [[False, True, True]]
+    two = torch.tensor([1.0, 1.0, 0.0]).expand(1, 3, 3)
+    assert bad_instances(logits, two, 0.5).tolist() == [[False, False, True]]
+    assert bad_instances(logits, one_hot([1, 1, 0], 3)[None], 0.5).tolist() == [[True, False, True]], "each its own"
+    assert bad_instances(logits, torch.zeros(1, 3, 3), 0.5).all(), "on background nothing is right"
     equal = torch.zeros(1, 1, 3)
-    assert bad_instances(equal, one_hot([0], 3), math.log(3) - 1e-6).item(), "equality with the threshold is unsure"
+    assert bad_instances(equal, one_hot([0], 3)[None], math.log(3) - 1e-6).item(), (
+        "equality with the threshold is unsure"
+    )
 
 
 def test_uncertainty_loss_of_equal_logits_and_of_no_bad_instance() -> None:
@@ -103,21 +110,66 @@ def test_entropy_rules() -> None:
     assert unsure_from("normalised", logits) == pytest.approx(math.log(20) / 2)
     median = unsure_from("quantile", logits)
     assert median == pytest.approx(entropy(logits)[0, 2].item())
-    assert bad_instances(logits, one_hot([0], 20), median).tolist() == [[False, False, True, True, True]]
+    assert bad_instances(logits, one_hot([0] * 5, 20)[None], median).tolist() == [[False, False, True, True, True]]
 
 
 RNG = np.random.default_rng(3)
 START = RNG.normal(size=(2, 9, 4))
 BAD = torch.from_numpy(RNG.random((2, 9)) < 0.5)
 EXPLICIT = torch.tensor([[0.0, 1, 0, 1], [0, 0, 0, 1]], dtype=torch.float64)
+INSIDE = torch.from_numpy(np.arange(18).reshape(2, 9) % 9 < np.array([[9], [4]]))  # k of 3 and 1
 LOSSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mil": lambda logits: mil_loss(logits, one_hot([1, 3], 4), 4),
     "mil, explicit background": lambda logits: mil_loss(logits, EXPLICIT, 4),
+    "mil, in scenes": lambda logits: mil_loss(logits, one_hot([1, 3], 4), 4, INSIDE),
     "uncertainty, sum": lambda logits: uncertainty_loss(logits, BAD, "sum"),
     "uncertainty, mean": lambda logits: uncertainty_loss(logits, BAD, "mean"),
     "background, sum": lambda logits: background_loss(logits, "sum"),
     "background, mean": lambda logits: background_loss(logits, "mean"),
 }
+
+
+def bags_in_scenes(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits (b,g,k), labels (b,k) and the instances inside (b,g) of bags of every size from 1 to g."""
+    rng = np.random.default_rng(seed)
+    inside = np.zeros((20, 20), dtype=bool)
+    for size, row in enumerate(inside, start=1):
+        row[rng.permutation(20)[:size]] = True
+    return rng.normal(size=(20, 20, 4)) * 3, np.eye(4)[rng.integers(0, 4, 20)], inside
+
+
+@pytest.mark.parametrize("divisor", [1, 3, 8, 50])
+def test_a_bag_in_a_scene_is_its_cut_out(divisor: int) -> None:
+    logits, labels, inside = (torch.from_numpy(array) for array in bags_in_scenes(divisor))
+    found = bag_logits(logits, divisor, inside)
+    alone = []
+    for size in range(1, 21):
+        cut = logits[size - 1][inside[size - 1]].numpy()
+        top = np.sort(cut, axis=0)[-max(1, math.ceil(size / divisor)) :]
+        np.testing.assert_allclose(found[size - 1].numpy(), top.mean(axis=0), rtol=1e-12)
+        alone.append(mil_loss(torch.from_numpy(cut)[None], labels[size - 1 : size], divisor).item())
+    assert mil_loss(logits, labels, divisor, inside).item() == pytest.approx(np.mean(alone), rel=1e-12)
+    everything = torch.ones_like(inside)
+    torch.testing.assert_close(bag_logits(logits, divisor, everything), bag_logits(logits, divisor))
+
+
+def test_nothing_flows_from_a_bag_in_a_scene_to_the_rest_of_it() -> None:
+    logits, labels, inside = (torch.from_numpy(array) for array in bags_in_scenes(0))
+    logits.requires_grad_()
+    mil_loss(logits, labels, 8, inside).backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert logits.grad[~inside].abs().max() == 0
+    reached = (logits.grad != 0).any(dim=2).sum(dim=1)
+    assert (reached >= 1).all(), "every bag, the one of a single instance included"
+
+
+def test_least_uncertainty_is_the_least() -> None:
+    torch.manual_seed(0)
+    bad = torch.ones(3, 5, dtype=torch.bool)
+    for reduction in ("sum", "mean"):
+        least = least_uncertainty(7, reduction)
+        assert uncertainty_loss(torch.zeros(3, 5, 7), bad, reduction).item() == pytest.approx(least)
+        assert uncertainty_loss(torch.randn(3, 5, 7), bad, reduction).item() > least
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[DiffusionConfig, int]]:
 
     def collect(self: DiffusionSource, *arguments: object, per_class: int, **more: object) -> SimpleNamespace:
         asked.append((self.config, per_class))
-        return SimpleNamespace(lines=list, classes=[])
+        return SimpleNamespace(lines=list, missing=0)
 
     monkeypatch.setattr(DiffusionSource, "collect", collect)
     return asked
@@ -74,6 +74,26 @@ def test_a_class_that_got_too_few_ends_with_3(fake: FakePipeline, tmp_path: Path
     done = gransam("-c", "fox", "-o", tmp_path, "--per-class", 1, *LIKE_THE_FAKE)
     assert done.exit_code == 3
     assert "fox: 0 of 1 pictures; skipped 9 blanked" in done.output
+
+
+def test_one_picture_too_few_is_too_few(fake: FakePipeline, tmp_path: Path) -> None:
+    fake.flagged = set(range(3, 1000))
+    done = gransam("-c", "fox", "-o", tmp_path, "--per-class", 4, *LIKE_THE_FAKE)
+    assert done.exit_code == 3 and "fox: 3 of 4 pictures" in done.output
+    assert sorted(provenance_of(tmp_path / "fox")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "a\\b", "", "_later", "\U0001f468\u200d\U0001f33e"])
+def test_a_name_that_no_folder_can_have(fake: FakePipeline, tmp_path: Path, name: str) -> None:
+    done = gransam("-c", "fox", "-c", name, "-o", tmp_path / "out")
+    assert isinstance(done.exception, InputError) and done.exception.exit_code == 2
+    assert "cats and dogs" in done.exception.do
+    assert not (tmp_path / "out").exists() and not fake.seeds, "said before anything is done"
+
+
+def test_an_emoji_is_a_name(fake: FakePipeline, tmp_path: Path) -> None:
+    assert gransam("-c", "red 🦊", "-o", tmp_path, "--per-class", 1, *LIKE_THE_FAKE).exit_code == 0
+    assert provenance_of(tmp_path / "red 🦊")[0]["prompt"] == "a photo of a red 🦊"
 
 
 @pytest.mark.parametrize("batch", ["0", "many", "-1", "²"])

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Bench:
         """Bags, and how many pictures went through the image graph."""
         bundle = bundle or fake_bundle()
         sessions = {name: FakeSession(bundle, name) for name in bundle.graphs}
-        bags = extract_bags(Model(bundle, sessions), self.pictures, cache=self.cache, **options)
+        bags = extract_bags(Model(bundle, sessions), self.pictures, scenes=False, cache=self.cache, **options)
         assert bool(sessions["prompt"].runs) == bool(sessions["image"].runs)
         assert not any(session.runs for name, session in sessions.items() if name in ("mask", "head"))
         return bags, sessions["image"].runs
@@ -66,10 +67,15 @@ def same(a: Bags, b: Bags) -> bool:
 def test_a_second_pass_runs_no_graph_and_writes_nothing(bench: Bench) -> None:
     first, runs = bench.run()
     assert (runs, len(bench.shards)) == (6, 3)
+    (about,) = bench.cache.rglob("run.json")
+    os.utime(about, (0, 0))
     before = {path: path.stat().st_mtime_ns for path in bench.cache.rglob("*")}
+    data = about.read_bytes()
     second, runs = bench.run()
     assert runs == 0 and same(first, second)
-    assert {path: path.stat().st_mtime_ns for path in bench.cache.rglob("*")} == before
+    after = {path: path.stat().st_mtime_ns for path in bench.cache.rglob("*")}
+    assert time.time_ns() - after.pop(about) < 60e9 and before.pop(about) == 0, "its time is that of its last use"
+    assert after == before and about.read_bytes() == data
 
 
 def test_where_the_cache_is(own_cache: Path, monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
@@ -101,6 +107,14 @@ def test_the_head_and_the_name_change_nothing_everything_else_does(bench: Bench)
     assert finer[1] == 6 and finer[0].instances.shape[1] == 49
     assert len(list((bench.cache / "tokens").iterdir())) == 5
     assert bench.run(plain)[1] == 0, "the first entry is still there"
+
+
+def test_another_version_of_the_engine_has_its_own_tokens(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.run()[1] == 6
+    with monkeypatch.context() as patch:
+        patch.setattr("gransam_sdk.training.cache_key.version", lambda name: "0.0.1")
+        assert [bench.run()[1] for _ in range(2)] == [6, 0]
+    assert bench.run()[1] == 0, "the first one's are still there"
 
 
 def test_a_moved_picture_is_known_and_a_changed_one_is_done_again(bench: Bench) -> None:
@@ -188,6 +202,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(bench: Bench, monkeypatch: pyte
         with pytest.raises(OutputError) as caught:
             bench.run()
     assert "ENOSPC" in caught.value.found and "free some space" in caught.value.do
+    assert "the tokens that were written are kept" in caught.value.do
     assert caught.value.what.startswith(f"token cache {bench.cache}")
     assert len(bench.shards) == 1 and not list(bench.cache.rglob(".gransam-*"))
     again, runs = bench.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from gransam_sdk.commands.token_progress import TokenProgress
 from gransam_sdk.training.token_cache import CachePlan
 
-PLAN = CachePlan(folder=Path("cache"), pictures=250, cached=50, bytes=108_000_000, free=7_000_000_000)
+PLAN = CachePlan(what="pictures", folder=Path("cache"), pictures=250, cached=50, bytes=108_000_000, free=7_000_000_000)
 
 
 class Terminal(io.StringIO):
@@ -28,9 +29,18 @@ def test_size_first_and_the_last_count_at_the_end(kind: type[io.StringIO], monke
             shown.advance(done, 250)
     said = stream.getvalue()
     assert "tokens of 200 of 250 pictures: 108.0 MB into cache (7.0 GB free)" in said
-    assert ("250/250" if kind is Terminal else "tokens of 250 of 250 pictures") in said
+    assert ("250/250" if kind is Terminal else "tokens of 250 of 250") in said
     if kind is io.StringIO:
         assert len(said.splitlines()) == 2, "a quick pass is not told picture by picture"
+
+
+def test_what_was_deleted_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with TokenProgress() as shown:
+        shown.announce(replace(PLAN, folder=Path("cache/tokens/ab"), freed=4_200_000_000))
+        shown.announce(PLAN)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "deleted 4,200.0 MB of tokens in cache/tokens that were not used for 30 days"
+    assert len(said) == 3
 
 
 @pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt, True), (SystemExit, True), (OSError, False)])

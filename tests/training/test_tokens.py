@@ -119,9 +119,17 @@ def test_unusable_folders_say_what_to_do(tmp_path: Path) -> None:
         extract_bags(model, tmp_path)
 
 
+def test_one_picture_of_a_class_is_one_bag(tmp_path: Path) -> None:
+    make_pictures(tmp_path, 3, classes=("blue",))
+    make_pictures(tmp_path, 1, classes=("red",))
+    (tmp_path / "red").rename(tmp_path / "red 🦊")
+    bags = extract_bags(fake_model(fake_bundle()), tmp_path)
+    assert bags.classes == ("blue", "red 🦊") and bags.labels.tolist() == [0, 0, 0, 1]
+
+
 def test_a_shard_that_went_away_is_an_error_with_advice(tmp_path: Path) -> None:
     make_pictures(tmp_path / "pictures")
-    cached = cache_pictures(fake_model(fake_bundle()), tmp_path / "pictures", cache=tmp_path / "cache")
+    cached = cache_pictures(fake_model(fake_bundle()), tmp_path / "pictures", scenes=False, cache=tmp_path / "cache")
     (shard,) = (tmp_path / "cache").rglob("*.safetensors")
     assert is_whole(shard)
     shard.unlink()

@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openverse_server import HASTY, Handler, OpenverseServer, Reply, dripping, in_turn, only, picture, send, tree
+from openverse_server import (
+    HASTY,
+    Handler,
+    OpenverseServer,
+    Reply,
+    dripping,
+    endless,
+    in_turn,
+    only,
+    picture,
+    send,
+    tree,
+)
 from photo_bytes import png
 
 from gransam_sdk.errors import EnvironmentFault
 from gransam_sdk.training.sources import download
 from gransam_sdk.training.sources.attribution import ATTRIBUTION_NAME
-from gransam_sdk.training.sources.download import Fetcher, FetchFault, Manners
+from gransam_sdk.training.sources.download import Fetcher, Manners
+from gransam_sdk.training.sources.fetch_fault import FetchFault
 from gransam_sdk.training.sources.openverse import Openverse
 from gransam_sdk.training.sources.web import WebConfig, WebSource
 
@@ -39,6 +52,16 @@ CASES: dict[str, tuple[Reply, str]] = {
     "always busy": (send(b"", status=429), "rate-limit"),
     "silent": (dripping(b"x" * 100, 0.6), "timeout"),
     "dripping": (dripping(bytes(100), 0.2, pieces=20), "timeout"),
+    "a header that drips": (endless(b"HTTP/1.0 200 OK\r\nX-Endless: ", b"x", 0.1), "timeout"),
+    "headers that drip": (endless(b"HTTP/1.0 200 OK\r\n", b"X-More: x\r\n", 0.1), "timeout"),
+    "a preamble that drips": (
+        endless(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", 0.1),
+        "timeout",
+    ),
+    "a chunk's size that drips": (
+        endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", 0.1),
+        "timeout",
+    ),
     "to a file": (send(b"", status=302, Location="file:///etc/hostname"), "redirect"),
     "to ftp": (send(b"", status=302, Location="ftp://127.0.0.1/x.jpg"), "url"),
     "to a broken address": (send(b"", status=302, Location="http://[broken/"), "url"),
@@ -121,7 +144,9 @@ def test_pauses_are_the_same_for_a_seed(server: OpenverseServer, monkeypatch: py
         waited: list[float] = []
         monkeypatch.setattr(download, "wait", waited.append)
         with pytest.raises(FetchFault):
-            Fetcher(Manners(attempts=5, seed=seed)).get(f"{server.root}/broken", max_bytes=9, interval=0.0)
+            Fetcher(Manners(attempts=5, seed=seed), allow_private=True).get(
+                f"{server.root}/broken", max_bytes=9, interval=0.0
+            )
         return waited
 
     server.replies["/broken"] = send(b"", status=500)
@@ -130,7 +155,7 @@ def test_pauses_are_the_same_for_a_seed(server: OpenverseServer, monkeypatch: py
 
 def test_a_host_is_not_asked_sooner_than_agreed(server: OpenverseServer, tmp_path: Path) -> None:
     server.replies["/a"] = server.replies["/b"] = send(b"x")
-    fetcher = Fetcher(HASTY)
+    fetcher = Fetcher(HASTY, allow_private=True)
     begun = time.monotonic()
     for path in ("/a", "/b", "/a"):
         fetcher.get(server.root + path, max_bytes=9, interval=0.1)
@@ -146,7 +171,7 @@ def test_redirects_within_the_web_are_followed(server: OpenverseServer, source: 
 def test_the_body_of_a_redirect_is_not_read(server: OpenverseServer, source: WebSource, tmp_path: Path) -> None:
     sent = []
 
-    def endless(handler: Handler) -> None:
+    def long_winded(handler: Handler) -> None:
         handler.send_response(302)
         handler.send_header("Location", "/moved")
         handler.end_headers()
@@ -155,7 +180,7 @@ def test_the_body_of_a_redirect_is_not_read(server: OpenverseServer, source: Web
             sent.append(1 << 20)
 
     server.replies["/moved"] = send(picture(5))
-    server.offer("fox", "1", endless)
+    server.offer("fox", "1", long_winded)
     assert only(source.collect(["fox"], tmp_path, per_class=1)).made == 1
     assert sum(sent) < 50 << 20  # what the sockets' buffers take
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ from gransam_sdk.training.sources.openverse import Openverse
 from gransam_sdk.training.sources.web import WebConfig, WebSource
 catalogue = Openverse(base={f"{server.root}/v1/"!r}, interval=0.0)
 from pathlib import Path
-WebSource(WebConfig(catalogue=catalogue, interval=0.0)).collect(["fox"], Path({str(tmp_path)!r}), per_class=30)
+source = WebSource(WebConfig(catalogue=catalogue, interval=0.0, allow_private=True))
+source.collect(["fox"], Path({str(tmp_path)!r}), per_class=30)
 """
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "NO_PROXY": "*"})
     until = time.monotonic() + 20
@@ -199,12 +201,15 @@ def test_the_command(
     server: OpenverseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(download, "wait", lambda seconds: None)
+    monkeypatch.setattr(web, "WebConfig", partial(web.WebConfig, allow_private=True))
     server.fill("red fox", 3)
     server.offer("badger", "9", send(picture(9)), license="by")
     base = ["-o", tmp_path, "--api", f"{server.root}/v1", "-c", "red fox"]
-    assert run_command(monkeypatch, *base, "-c", "badger", "--per-class", 2, "--json") == 0
+    assert run_command(monkeypatch, *base, "--per-class", 2) == 0
+    capsys.readouterr()
+    assert run_command(monkeypatch, *base, "-c", "badger", "--per-class", 2, "--json") == 3, "one is missing"
     printed = capsys.readouterr()
-    assert [found["made"] for found in json.loads(printed.out)["classes"]] == [2, 1]
+    assert [found["made"] for found in json.loads(printed.out)["classes"]] == [0, 1]
     assert "badger: 1 of 2 pictures" in printed.err and "the results have run out" in printed.err
     assert run_command(monkeypatch, *base, "-c", "unicorn", "--per-class", 2, "--licence", "BY, cc0") == 3
     assert server.asked[-1][1]["license"] == "by,cc0"

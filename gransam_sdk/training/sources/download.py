@@ -1,7 +1,8 @@
 """Fetching from the web with manners: one request at a time, pauses, patience that ends, and limits on what comes back.
 
-Only ``http`` and ``https`` are spoken, after redirects too; no handler for anything else is there. The proxies of the
-environment (``HTTPS_PROXY``, ``NO_PROXY``) are used as Python's standard library does.
+Only ``http`` and ``https`` are spoken, after redirects too, and never the first after the second; no handler for
+anything else is there. The proxies of the environment (``HTTPS_PROXY``, ``NO_PROXY``) are used as Python's standard
+library does; a proxy resolves names itself, so of what it connects to only the address as written is checked here.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
-from typing import IO
+from functools import partial
+from typing import IO, Any
 from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
 from ...errors import InputError
 from ...version import __version__
+from .fetch_fault import FetchFault
+from .guarded_connection import GuardedConnection, GuardedTlsConnection, Limits, check_written
 
 USER_AGENT = f"gransam-sdk/{__version__} (collects openly licensed example pictures)"
 
@@ -35,7 +39,8 @@ class Manners:
 
     Attributes:
         timeout: Seconds without a byte after which an answer is given up.
-        deadline: Seconds that a whole answer may take.
+        deadline: Seconds that a whole answer may take, from the first connection over redirects to the last byte.
+            Looking up names has the system's own limit; our pauses do not count.
         attempts: Times that a request is tried when it fails for a reason that may pass.
         backoff: Seconds before the second attempt; they double each time, and up to half is added at random.
         max_wait: Longest pause in seconds that a server may ask for (``Retry-After``) before it is given up.
@@ -66,90 +71,89 @@ class Answer:
     content_type: str
 
 
-class FetchFault(Exception):
-    """A request that came to nothing.
+class Fetcher:
+    """Sends requests, never two at once, and none sooner after the last one to the same host than agreed.
 
-    Attributes:
-        reason: ``url``, ``redirect``, ``status``, ``rate-limit``, ``timeout``, ``unreachable``, ``cut``,
-            ``too-large`` or ``content-type``.
-        found: The reason in words.
-        status: The HTTP status, 0 if there was none.
-        retry_after: Seconds that the server asked to wait.
-        passing: Whether another attempt may succeed.
+    Args:
+        manners: How servers are treated.
+        allow_private: Whether links may lead to this machine and to private networks.
     """
 
-    def __init__(
-        self, reason: str, found: str, *, status: int = 0, retry_after: float = 0.0, passing: bool = False
-    ) -> None:
-        super().__init__(f"{reason}: {found}")
-        self.reason, self.found, self.status = reason, found, status
-        self.retry_after, self.passing = retry_after, passing
-
-
-class Fetcher:
-    """Sends requests, never two at once, and none sooner after the last one to the same host than agreed."""
-
-    def __init__(self, manners: Manners) -> None:
+    def __init__(self, manners: Manners, *, allow_private: bool = False) -> None:
         """Nothing is sent yet."""
         self._manners = manners
+        self._allow_private = allow_private
         self._random = random.Random(manners.seed)  # noqa: S311 (spreads pauses, guards nothing)
         self._free_from: dict[str, float] = {}
         self._opener = request.OpenerDirector()
         for handler in (
             request.ProxyHandler(),
-            request.HTTPHandler(),
-            request.HTTPSHandler(),
+            _Plain(),
+            _Tls(),
             request.HTTPDefaultErrorHandler(),
             request.HTTPErrorProcessor(),
             request.UnknownHandler(),
-            _WebRedirects(),
+            _WebRedirects(self._take_turn),
         ):
             self._opener.add_handler(handler)
 
     def get(
-        self, url: str, *, max_bytes: int, interval: float, accept: Callable[[str], bool] = lambda kind: True
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        interval: float,
+        accept: Callable[[str], bool] = lambda kind: True,
+        named_by_user: bool = False,
     ) -> Answer:
         """Fetches one address, again if it fails for a reason that may pass.
 
         Args:
             url: Its address.
             max_bytes: Longest body that is taken.
-            interval: Seconds between two requests to this host.
+            interval: Seconds between two requests to a host: this one, and those that it redirects to.
             accept: Whether a body of this content type is wanted; asked before the body is read.
+            named_by_user: Whether the user, and not a stranger's answer, named this host: then it may be private.
 
         Raises:
             FetchFault: It came to nothing.
         """
         host = _check_url(url)
+        trusted = host if named_by_user else ""
         left = self._manners.attempts
         pause = self._manners.backoff
         while True:
             self._take_turn(host, interval)
             left -= 1
             try:
-                return self._try_once(url, max_bytes, accept)
+                return self._try_once(url, max_bytes, interval, accept, trusted)
             except FetchFault as fault:
                 if not left or not fault.passing or fault.retry_after > self._manners.max_wait:
                     raise
                 wait(max(pause * (1 + self._random.random() / 2), fault.retry_after))
                 pause *= 2
 
-    def _take_turn(self, host: str, interval: float) -> None:
+    def _take_turn(self, host: str, interval: float) -> float:
+        """Waits until a host may be asked; returns how long that was, in seconds."""
         now = time.monotonic()
         turn = max(now, self._free_from.get(host, now))
         self._free_from[host] = turn + interval
         if turn > now:
             wait(turn - now)
+        return turn - now
 
-    def _try_once(self, url: str, max_bytes: int, accept: Callable[[str], bool]) -> Answer:
-        end = time.monotonic() + self._manners.deadline
+    def _try_once(
+        self, url: str, max_bytes: int, interval: float, accept: Callable[[str], bool], trusted: str
+    ) -> Answer:
+        manners = self._manners
+        limits = Limits(silence=manners.timeout, end=time.monotonic() + manners.deadline)
         try:
-            asked = request.Request(quote(url, safe=_RESERVED), headers={"User-Agent": USER_AGENT})  # noqa: S310
-            with self._opener.open(asked, timeout=self._manners.timeout) as response:
+            asked = _Asked(url, limits=limits, interval=interval, trusted=trusted, allow_private=self._allow_private)
+            with self._opener.open(asked, timeout=manners.timeout) as response:
                 kind = response.headers.get_content_type() if "Content-Type" in response.headers else ""
                 if not accept(kind):
                     raise FetchFault("content-type", kind)
-                return Answer(_read(response, max_bytes, end), kind)
+                return Answer(_read(response, max_bytes), kind)
         except HTTPError as error:
             error.close()  # not by "with", which a body that a redirect has closed refuses
             raise _refusal(error) from error
@@ -160,21 +164,83 @@ class Fetcher:
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
             cause = error.reason if isinstance(error, URLError) else error
             if isinstance(cause, TimeoutError):
-                raise FetchFault("timeout", f"no byte for {self._manners.timeout:g} s", passing=True) from error
+                late = time.monotonic() >= limits.end
+                found = f"not all there after {manners.deadline:g} s" if late else f"no byte for {manners.timeout:g} s"
+                raise FetchFault("timeout", found, passing=True) from error
             raise FetchFault("unreachable", str(cause) or type(cause).__name__, passing=True) from error
 
 
+class _Asked(request.Request):
+    """A request that knows what holds for it and for those that it is redirected to.
+
+    Args:
+        url: A web address.
+        limits: Of the whole download.
+        interval: Seconds between two requests to a host.
+        trusted: Host that may be private; empty for none.
+        allow_private: Whether every host may be.
+    """
+
+    def __init__(self, url: str, *, limits: Limits, interval: float, trusted: str, allow_private: bool) -> None:
+        super().__init__(quote(url, safe=_RESERVED), headers={"User-Agent": USER_AGENT})
+        self.limits, self.interval, self.trusted, self.allow_private = limits, interval, trusted, allow_private
+        self._server = self.host
+
+    def redirected(self, url: str) -> _Asked:
+        """The next request of the same download."""
+        return _Asked(
+            url, limits=self.limits, interval=self.interval, trusted=self.trusted, allow_private=self.allow_private
+        )
+
+    def open(self, kind: type[GuardedConnection]) -> Callable[..., GuardedConnection]:
+        """What makes the connection, to the server or to the proxy that urllib has put in its place by now.
+
+        Raises:
+            FetchFault: ``address``: the server is not public, as far as can be known before its name is resolved.
+        """
+        host = _check_url(self.full_url)
+        may_be_private = self.allow_private or host == self.trusted
+        if not may_be_private:
+            check_written(host)
+        return partial(kind, limits=self.limits, anywhere=may_be_private or self.host != self._server)
+
+
+class _Plain(request.HTTPHandler):
+    """``http``, through guarded connections."""
+
+    def http_open(self, req: Any) -> http.client.HTTPResponse:
+        return self.do_open(req.open(GuardedConnection), req)
+
+
+class _Tls(request.HTTPSHandler):
+    """``https``, through guarded connections."""
+
+    def https_open(self, req: Any) -> http.client.HTTPResponse:
+        return self.do_open(req.open(GuardedTlsConnection), req)
+
+
 class _WebRedirects(request.HTTPRedirectHandler):
-    """Follows a few redirects, to web addresses only."""
+    """Follows a few redirects, to web addresses only, each host in its turn.
+
+    Args:
+        take_turn: Of the fetcher.
+    """
 
     max_redirections = 5
 
+    def __init__(self, take_turn: Callable[[str, float], float]) -> None:
+        self._take_turn = take_turn
+
     def redirect_request(
-        self, req: request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self, req: Any, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> request.Request | None:
         fp.close()  # its body would be read to the end, however long
-        _check_url(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        host = _check_url(newurl)
+        if (urlsplit(req.full_url).scheme, urlsplit(newurl).scheme) == ("https", "http"):
+            raise FetchFault("insecure", f"redirected from https to http, at {host}")
+        req.limits.end += self._take_turn(host, req.interval)
+        after: _Asked = req.redirected(newurl)
+        return after
 
 
 def wait(seconds: float) -> None:
@@ -198,8 +264,8 @@ def _check_url(url: str) -> str:
     return host
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int, end: float) -> bytes:
-    """The body, as far as it is honest about its length, short enough and in time."""
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    """The body, as far as it is honest about its length and short enough."""
     claimed = response.length  # None for chunks, or when the connection's end is the body's
     if claimed is not None and claimed > max_bytes:
         raise FetchFault("too-large", f"{claimed} bytes, more than {max_bytes}")
@@ -210,8 +276,6 @@ def _read(response: http.client.HTTPResponse, max_bytes: int, end: float) -> byt
         size += len(piece)
         if size > max_bytes:
             raise FetchFault("too-large", f"more than {max_bytes} bytes")
-        if time.monotonic() > end:
-            raise FetchFault("timeout", f"{size} bytes so far when the time was up", passing=True)
     if claimed is not None and size < claimed:
         raise FetchFault("cut", f"{size} bytes of {claimed}", passing=True)
     return b"".join(pieces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ class FolderSource:
             InputError: See ``find_pictures``; a class without a folder; the same bytes in two class folders.
         """
         check_count(per_class)
+        classes = [unicodedata.normalize("NFC", name) for name in classes]  # as folders are, however it was typed
         names, pictures = find_pictures(out)
         labels = {name: index for index, name in enumerate(names)}
         if any(label < 0 for _, label in pictures):

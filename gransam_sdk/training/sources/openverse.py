@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
 
 from ...errors import EnvironmentFault, InputError
-from .download import Fetcher, FetchFault
+from .download import Fetcher
+from .fetch_fault import FetchFault
 
 API = "https://api.openverse.org/v1/"
 LICENCES = ("cc0", "pdm", "by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd")
@@ -117,7 +118,7 @@ class Openverse:
         numbers = {"page_size": self.page_size, "page": page}
         url = f"{self.base.rstrip('/')}/images/?{urlencode(words | numbers)}"
         try:
-            data = fetcher.get(url, max_bytes=_MAX_ANSWER_BYTES, interval=self.interval).data
+            data = fetcher.get(url, max_bytes=_MAX_ANSWER_BYTES, interval=self.interval, named_by_user=True).data
         except FetchFault as fault:
             if page > 1 and fault.status in _BEYOND_THE_END:
                 return {"results": [], "page_count": 0}
@@ -142,6 +143,8 @@ class Openverse:
         if fault.reason == "rate-limit":
             later = f" {fault.retry_after / 60:.0f} minutes" if fault.retry_after >= 60 else " some minutes"
             do = f"run the same command again in{later}: it goes on where it stopped"
+        elif fault.reason in ("address", "insecure"):
+            do = "it redirects: find out where it is now, and give that to --api if you trust it"
         elif fault.status and not fault.passing:
             do = "check --api, and whether the class names are words that can be searched for"
         raise EnvironmentFault(

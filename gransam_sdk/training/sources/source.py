@@ -79,6 +79,11 @@ class SourceReport:
     out: Path
     classes: tuple[ClassReport, ...]
 
+    @property
+    def missing(self) -> int:
+        """Pictures of all classes that are wanted and not there."""
+        return sum(found.missing for found in self.classes)
+
     def lines(self) -> list[str]:
         """One line a class, such as ``badger: 38 of 45 pictures, 30 of them new; skipped 4 duplicate, 1 format``."""
         lines = []

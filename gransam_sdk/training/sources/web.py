@@ -13,7 +13,8 @@ from ...annotate.disk import operate
 from ...errors import ImageError, InputError
 from ...runtime.decode import Photo, decode_photo
 from .attribution import write_attribution
-from .download import Fetcher, FetchFault, Manners
+from .download import Fetcher, Manners
+from .fetch_fault import FetchFault
 from .openverse import Offer, Openverse
 from .perceptual_hash import HashIndex, difference_hash
 from .source import (
@@ -43,6 +44,8 @@ class WebConfig:
         max_bytes: Longest file that is fetched.
         interval: Seconds between two downloads from one host.
         manners: How servers are treated.
+        allow_private: Whether pictures may lie on this machine or in private networks; the catalogue, which the user
+            names, may in any case.
     """
 
     catalogue: Openverse = field(default_factory=Openverse)
@@ -50,6 +53,7 @@ class WebConfig:
     max_bytes: int = 32 << 20
     interval: float = 0.5
     manners: Manners = field(default_factory=Manners)
+    allow_private: bool = False
 
     def __post_init__(self) -> None:
         """Reject limits that nothing can meet."""
@@ -104,7 +108,7 @@ class _Collection:
     def __init__(self, config: WebConfig, out: Path) -> None:
         self._config = config
         self._out = out
-        self._fetcher = Fetcher(config.manners)
+        self._fetcher = Fetcher(config.manners, allow_private=config.allow_private)
         self._ids: dict[str, str] = {}
         self._looks = HashIndex()
         for folder in sorted(path for path in operate(out, list, out.iterdir()) if path.is_dir()):
