@@ -222,7 +222,7 @@ def test_a_killed_run_goes_on_and_a_second_one_refits_nothing(tmp_path: Path, mo
         return fit_head(rest, config)
 
     monkeypatch.setattr(ablation, "fit_head", counted)
-    brief = HeadConfig(epochs=1, inputs="tokens", scenes=False)
+    brief = HeadConfig(least_steps=1, epochs=1, inputs="tokens", scenes=False)
     rows = [
         ablation.Row(name="one", config=brief),
         ablation.Row(name="two", config=replace(brief, inputs="fused"), reference="one", choice="whole"),

@@ -36,7 +36,7 @@ def train(
     ] = False,
     precision: Annotated[
         float,
-        typer.Option("--precision", metavar="P", help="Share of kept masks that shall be right on held-out pictures."),
+        typer.Option("--precision", metavar="P", help="Share of what is kept on held-out pictures that must be right."),
     ] = 0.8,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of initialisation, order and dropout.")] = 0,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -61,6 +61,7 @@ def train(
     require("train", "torch", "onnx", "onnxscript", "safetensors")
     from ..export.assemble import add_head
     from ..export.bundle import check_target
+    from ..training.calibrate import check_precision
     from ..training.card import head_card
     from ..training.checkpoint import training_identity
     from ..training.config import PAPER, HeadConfig
@@ -69,6 +70,7 @@ def train(
     from ..training.tokens import extract_bags
     from .token_progress import TokenProgress
 
+    check_precision(precision)
     check_target(out, overwrite=overwrite)
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
     base_bundle = open_bundle(base)
@@ -82,7 +84,11 @@ def train(
         narrate("one class: background gets a logit of its own, learned from the _background pictures")
         config = replace(config, background="explicit", hold_out=0.0)
     unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
-    rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)
+    try:
+        rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)
+    except (KeyboardInterrupt, SystemExit):
+        narrate("stopped; the epochs that were trained are kept, and the same command goes on from there")
+        raise
     bundle = add_head(
         base_bundle,
         rehearsed.fitted.head,
@@ -135,7 +141,7 @@ def _report(rehearsed: Rehearsed) -> list[str]:
     """What the rehearsal showed, as a table that fits a terminal, with the remarks below it."""
     from ..training.lessons import lesson_rows
 
-    lines = ["on the held-out pictures; precision: of the clicks that are kept, the share with their folder's class"]
+    lines = ["on held-out pictures; precision is the share of the kept clicks with their folder's class"]
     lines = lines if rehearsed.calibration else []
     lines += _table([row[:-1] for row in lesson_rows(rehearsed.lessons)])
     return lines + [f"{lesson.name}: {lesson.remark}" for lesson in rehearsed.lessons if lesson.remark]

@@ -28,8 +28,8 @@ from .trainer import PART
 
 TARGET = 0.8
 """Source precision that a threshold shall reach where the caller does not say."""
-TEMPERATURES = (0.2, 5.0)
-"""Bounds of the temperature: pictures that a head knows without a fault would ask for one of 0."""
+TEMPERATURES = (0.5, 5.0)
+"""Bounds of the temperature: a few pictures that a head knows without a fault would ask for one of 0."""
 LOWEST, HIGHEST, STEP = 0.3, 0.95, 0.01
 """Thresholds that are tried."""
 LEAST_KEPT = 20
@@ -66,8 +66,7 @@ def calibrate(head: Head | PrototypeHead, held_out: Bags, config: HeadConfig, *,
     Raises:
         InputError: A target outside its range, or no held-out picture of any class.
     """
-    if not 0.0 < target <= 1.0:
-        raise InputError("target", expected="above 0, up to 1", found=repr(target))
+    check_precision(target)
     labels, classes = as_labels(held_out), len(held_out.classes)
     if not bool((labels >= 0).any()):
         raise InputError("held-out pictures", expected="pictures of the classes", found="none")
@@ -93,6 +92,16 @@ def calibrate(head: Head | PrototypeHead, held_out: Bags, config: HeadConfig, *,
         thresholds=tuple(threshold for threshold, _ in found),
         evidence=tuple(evidence for _, evidence in found),
     )
+
+
+def check_precision(target: float) -> None:
+    """Rejects a source precision that no threshold can be chosen by.
+
+    Raises:
+        InputError: Not above 0 and up to 1.
+    """
+    if not 0.0 < target <= 1.0:
+        raise InputError("target precision", expected="above 0, up to 1", found=repr(target))
 
 
 def answering_instances(logits: Tensor, labels: Tensor, classes: int, divisor: int) -> tuple[Tensor, Tensor]:

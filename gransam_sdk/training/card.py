@@ -13,7 +13,7 @@ def head_card(bags: Bags, config: HeadConfig, rehearsed: Rehearsed) -> str:
     """Markdown: setting, example pictures, what the confidences mean, and a table by class."""
     fitted = rehearsed.fitted
     rows = lesson_rows(rehearsed.lessons)
-    table = [f"| {' | '.join(row)} |" for row in rows]
+    table = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     table.insert(1, f"|{'---|' * len(rows[0])}")
     background = int((bags.labels < 0).sum())
     return f"""\

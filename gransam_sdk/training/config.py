@@ -55,6 +55,7 @@ class HeadConfig:
             uniform; 0 (the paper has no such pictures) ignores them. Explicit background makes them bags instead.
         background_batch: Background pictures a step, for that loss.
         epochs: Most passes over the pictures, for the teacher and again for the student; unstated in the paper.
+        least_steps: Fewest batches of a stage, so that few pictures get more epochs (ours).
         hold_out: Share of the pictures, in tenths, kept from training to judge epochs by the accuracy of their bags; 0
             trains all epochs on all pictures. Unstated in the paper.
         patience: With a hold-out, epochs without a better accuracy after which training stops; the weights of the best
@@ -80,6 +81,7 @@ class HeadConfig:
     background_weight: float = 0.15
     background_batch: int = 16
     epochs: int = 5
+    least_steps: int = 30
     hold_out: float = 0.0
     patience: int = 5
     batch: int = 64
@@ -103,7 +105,7 @@ class HeadConfig:
             "learning_rate": self.learning_rate > 0.0,
             "seed": 0 <= self.seed < 2**63,
         }
-        counts = ("divisor", "background_batch", "epochs", "patience", "batch")
+        counts = ("divisor", "background_batch", "epochs", "least_steps", "patience", "batch")
         checks |= {name: getattr(self, name) >= 1 for name in counts}
         for name, fine in checks.items():
             if not fine:
@@ -125,6 +127,7 @@ PAPER = HeadConfig(
     init="xavier",
     background_weight=0.0,
     epochs=30,
+    least_steps=1,
     hold_out=0.1,
     threshold=0.7,
 )

@@ -60,10 +60,10 @@ class Lesson:
             return f"too few pictures to judge: {LEAST_PICTURES} held out would need {LEAST_PICTURES * 5} in all"
         if self.mistaken_for and self.mistaken >= max(2, ALIKE * self.held):
             return f"{self.mistaken} of {self.held} taken for {self.mistaken_for}: add pictures of both, or merge them"
-        if self.on_background >= max(2, CONTEXT * self.background):
+        if self.background >= LEAST_PICTURES and self.on_background >= max(2, CONTEXT * self.background):
             return (
-                f"also found on {self.on_background} of {self.background} _background pictures: delete those that show it, "
-                "or add more like them"
+                f"also found on {self.on_background} of {self.background} _background pictures: delete those that "
+                "show it, or add more like them"
             )
         if self.kept < LEAST_KEPT or self.found < SELDOM * self.held:
             return "seldom found: more pictures, larger in the frame"

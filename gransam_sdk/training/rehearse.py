@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .bags import Bags
-from .calibrate import LEAST_PICTURES, TARGET, Calibration, calibrate
+from .calibrate import LEAST_PICTURES, TARGET, Calibration, calibrate, check_precision
 from .config import HeadConfig
 from .fit import Fitted, fit_head
 from .lessons import Lesson, draw_lessons, unjudged_lessons
@@ -56,6 +56,7 @@ def fit_calibrated(
     Raises:
         InputError, OutputError: See ``fit_head`` and ``calibrate``.
     """
+    check_precision(target)
     rest, held = split_bags(bags, HELD_OUT, config.seed)
     calibration, lessons = None, unjudged_lessons(bags, config.threshold)
     if max(int((held.labels == index).sum()) for index in range(len(bags.classes))) >= LEAST_PICTURES:

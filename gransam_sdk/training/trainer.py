@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -70,10 +71,13 @@ class Trainer:
             torch.set_rng_state(state.rng)
             self.log(f"{stage} goes on after epoch {state.epoch}")
         state = state or StageState()
-        while state.epoch < config.epochs and not (config.hold_out and state.stale >= config.patience):
+        epochs = max(
+            config.epochs, math.ceil(config.least_steps / math.ceil(len(self.examples.instances) / config.batch))
+        )
+        while state.epoch < epochs and not (config.hold_out and state.stale >= config.patience):
             said = self._epoch(head, optimizer, bad)
             state.epoch += 1
-            line = f"{stage} epoch {state.epoch}/{config.epochs} {said}"
+            line = f"{stage} epoch {state.epoch}/{epochs} {said}"
             if config.hold_out:
                 line += f" hold-out {self._judge(head, state):.1%}"
             if self.store:

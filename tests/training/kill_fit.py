@@ -1,7 +1,7 @@
 """Kills trainings at random moments, resumes them, and compares what is left with an unbroken one.
 
-Run by ``test_fit_resume.py``, and by ``test_rehearse.py`` with the word ``rehearsal``; prints JSON. Trainings are forked
-from this process, which has imported all there is and has one thread, so that each begins at once.
+Run by ``test_fit_resume.py``, and by ``test_rehearse.py`` with the word ``rehearsal``; prints JSON. Trainings are
+forked from this process, which has imported all there is and has one thread, so that each begins at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.rehearse import fit_calibrated
 
-CONFIG = HeadConfig(epochs=6, hold_out=0.2, patience=4, dropout=0.3)
+CONFIG = HeadConfig(least_steps=1, epochs=6, hold_out=0.2, patience=4, dropout=0.3)
 BAGS = noisy_bags(count=60)
 REHEARSED = replace(noisy_bags(count=100), scenes=noisy_scenes(count=20))
 
@@ -38,7 +38,7 @@ def fit_once(checkpoint: Path | None) -> bytes:
 
 
 def fit_twice(checkpoint: Path | None) -> bytes:
-    found = fit_calibrated(REHEARSED, HeadConfig(epochs=3), checkpoint=checkpoint)
+    found = fit_calibrated(REHEARSED, HeadConfig(least_steps=1, epochs=3), checkpoint=checkpoint)
     if found.calibration is None:
         raise RuntimeError("there was no rehearsal")
     return save(found.fitted.head.state_dict()) + repr((found.calibration, found.lessons)).encode()

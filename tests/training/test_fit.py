@@ -36,9 +36,9 @@ def test_dropout_works_in_training_only() -> None:
 
 def test_student_learns_classes_and_doubts_background() -> None:
     bags = noisy_bags()
-    config = HeadConfig(epochs=12)
+    config = HeadConfig(least_steps=1, epochs=12)
     student = fit_head(bags, config).head
-    teacher = fit_head(bags, HeadConfig(epochs=12, uncertainty_weight=0)).head
+    teacher = fit_head(bags, HeadConfig(least_steps=1, epochs=12, uncertainty_weight=0)).head
     held_out = noisy_bags(seed=0, count=240)  # the same centres; later bags were never seen
     x = torch.from_numpy(held_out.instances[120:].astype(np.float32))
     labels = held_out.labels[120:]
@@ -52,11 +52,11 @@ def test_student_learns_classes_and_doubts_background() -> None:
 
 
 def test_same_seed_same_head() -> None:
-    config = HeadConfig(epochs=2)
+    config = HeadConfig(least_steps=1, epochs=2)
     first, second = (fit_head(noisy_bags(), config).head.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     state = torch.get_rng_state()
-    other = fit_head(noisy_bags(), HeadConfig(epochs=2, seed=1)).head.state_dict()
+    other = fit_head(noisy_bags(), HeadConfig(least_steps=1, epochs=2, seed=1)).head.state_dict()
     assert torch.equal(torch.get_rng_state(), state), "the caller's own random numbers go on as if nothing was"
     assert not torch.equal(first["fc.weight"], other["fc.weight"])
 
@@ -93,7 +93,7 @@ def test_shipped_setting_is_the_plain_loop_bit_by_bit() -> None:
     bags = noisy_bags()
     with torch.random.fork_rng(devices=[]):
         expected = plain_loop(bags, plain_loop(bags)).state_dict()
-    fitted = fit_head(bags, HeadConfig())
+    fitted = fit_head(bags, HeadConfig(least_steps=1))
     assert all(torch.equal(value, expected[name]) for name, value in fitted.head.state_dict().items())
     assert fitted.epochs == (5, 5) and fitted.held_out_accuracy is None and not fitted.background
 
@@ -152,13 +152,13 @@ def test_lambda_2_is_scaled_to_the_classes_when_asked() -> None:
 )
 def test_every_switch_changes_the_head(switch: dict[str, Any]) -> None:
     bags = noisy_bags(count=60)
-    quick = HeadConfig(epochs=2, learning_rate=0.01)  # so that the teacher is sure of something
+    quick = HeadConfig(least_steps=1, epochs=2, learning_rate=0.01)  # so that the teacher is sure of something
     plain, other = (fit_head(bags, config).head.state_dict() for config in (quick, replace(quick, **switch)))
     assert not torch.equal(plain["fc.weight"], other["fc.weight"])
 
 
 def test_xavier_starts_without_biases_and_within_its_bound() -> None:
-    config = HeadConfig(init="xavier", epochs=1, learning_rate=1e-9, uncertainty_weight=0.0)
+    config = HeadConfig(least_steps=1, init="xavier", epochs=1, learning_rate=1e-9, uncertainty_weight=0.0)
     head = fit_head(noisy_bags(count=20), config).head
     assert head.fc.bias.abs().max() < 1e-6
     bound = (6 / (WIDTH + 512)) ** 0.5
@@ -170,7 +170,7 @@ def test_explicit_background_is_a_class_of_its_own() -> None:
     examples = training_set(bags, HeadConfig(background="explicit"))
     assert len(examples.instances) == len(bags.labels) and len(examples.background) == 0
     assert examples.labels[:2, 0].tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 1]]
-    fitted = fit_head(bags, HeadConfig(background="explicit", epochs=12))
+    fitted = fit_head(bags, HeadConfig(least_steps=1, background="explicit", epochs=12))
     assert fitted.background and fitted.head.fc3.out_features == CLASSES + 1
     assert fitted.bag_accuracy > 0.95
     x = torch.from_numpy(noisy_bags(count=240).instances[120:].astype(np.float32))
@@ -187,7 +187,7 @@ def test_one_class_needs_something_to_be_told_from() -> None:
     bags = noisy_bags()
     none = np.zeros(0, dtype=bool)
     one = replace(bags.take(bags.labels <= 0, none), classes=("class0",))
-    fitted = fit_head(one, HeadConfig(background="explicit", epochs=1))
+    fitted = fit_head(one, HeadConfig(least_steps=1, background="explicit", epochs=1))
     assert fitted.head.fc3.out_features == 2
     with pytest.raises(InputError, match="implicit background"):
         fit_head(one, HeadConfig())
@@ -206,7 +206,7 @@ def test_instances_by_kind() -> None:
     assert single.shape == (3, 3 * INSTANCES, TOKENS // 4)
     quarter = TOKENS // 4
     assert single[1, 3 * 5 + 1].tolist() == bags.instances[1, 5, 2 * quarter : 3 * quarter].tolist(), "token 2 of 5"
-    fitted = fit_head(bags, HeadConfig(inputs="per_token", epochs=1))
+    fitted = fit_head(bags, HeadConfig(least_steps=1, inputs="per_token", epochs=1))
     assert fitted.head.fc.in_features == quarter
 
 
@@ -219,7 +219,7 @@ def test_training_stops_when_the_hold_out_gets_no_better(monkeypatch: pytest.Mon
         return next(scores)
 
     monkeypatch.setattr(trainer, "bag_accuracy", judge)
-    config = HeadConfig(epochs=60, hold_out=0.2, patience=3)
+    config = HeadConfig(least_steps=1, epochs=60, hold_out=0.2, patience=3)
     bags = noisy_bags(count=20)
     stage = trainer.Trainer(training_set(bags, config), config, lambda line: None, None).run("teacher", None)
     assert stage.epochs == 5, "three epochs after the second, none was better"
@@ -229,7 +229,7 @@ def test_training_stops_when_the_hold_out_gets_no_better(monkeypatch: pytest.Mon
 
 
 def test_hold_out_is_not_trained_on_and_is_what_is_measured() -> None:
-    bags, config = noisy_bags(), HeadConfig(epochs=4, hold_out=0.2)
+    bags, config = noisy_bags(), HeadConfig(least_steps=1, epochs=4, hold_out=0.2)
     examples = training_set(bags, config)
     folds = held_folds(bags.folds, 0.2, 0)
     held = np.isin(bags.folds, folds) & (bags.labels >= 0)
@@ -263,3 +263,10 @@ def test_aliases_leave_the_names_of_classes_alone() -> None:
     assert aliases_of("tvmonitor", ("tvmonitor", "cat")) == ("tv", "monitor", "television")
     assert aliases_of("tvmonitor", ("tvmonitor", "TV")) == ("monitor", "television")
     assert aliases_of("cat", ("cat",)) == ()
+
+
+def test_few_pictures_get_a_least_number_of_steps() -> None:
+    bags = noisy_bags(count=40)  # 32 pictures of classes, so two batches of 16 an epoch
+    config = HeadConfig(epochs=2, batch=16, least_steps=9, uncertainty_weight=0.0)
+    assert fit_head(bags, config).epochs == (5,)
+    assert fit_head(bags, replace(config, least_steps=4)).epochs == (2,)

@@ -23,7 +23,7 @@ from gransam_sdk.training.rehearse import fit_calibrated
 from gransam_sdk.training.split import split_bags
 
 HERE = Path(__file__).parent
-CONFIG = HeadConfig(epochs=2)
+CONFIG = HeadConfig(least_steps=1, epochs=2)
 
 
 def all_bags(count: int = 120) -> Bags:
@@ -107,16 +107,20 @@ def test_a_hold_out_of_its_own_within_the_rehearsal() -> None:
 def test_one_class_and_background() -> None:
     bags = noisy_bags(count=150)
     one = replace(bags.take(bags.labels <= 0, np.zeros(0, dtype=bool)), classes=("class0",))
-    rehearsed = fit_calibrated(one, HeadConfig(epochs=6, background="explicit"))
+    rehearsed = fit_calibrated(one, HeadConfig(least_steps=1, epochs=20, background="explicit"))
     assert rehearsed.calibration is not None and rehearsed.fitted.background
     (lesson,) = rehearsed.lessons
     assert (lesson.pictures, lesson.mistaken, lesson.mistaken_for) == (30, 0, None)
     assert lesson.found == lesson.held == 6 and lesson.on_background == 0
 
 
-def test_a_target_that_cannot_be_is_refused() -> None:
+@pytest.mark.parametrize("count", [20, 120])
+def test_a_target_that_cannot_be_is_refused_before_any_epoch(count: int) -> None:
+    """Also where there are too few pictures to aim at it."""
+    lines: list[str] = []
     with pytest.raises(InputError, match="target"):
-        fit_calibrated(all_bags(), replace(CONFIG, epochs=1), target=0.0)
+        fit_calibrated(all_bags(count), CONFIG, target=0.0, log=lines.append)
+    assert not lines
 
 
 class Interrupted(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,7 +220,7 @@ def test_a_picture_lost_meanwhile_costs_its_scenes_and_not_the_run(tmp_path: Pat
         if plan.what == "scenes" and harm == "changed":
             write_picture(victim, (9, 8, 7))
         elif plan.what == "scenes":
-            os.unlink(victim)
+            victim.unlink()
 
     bags = extract_bags(fake_model(fake_bundle()), root, cache=cache, announce=spoil)
     assert np.array_equal(bags.instances, whole.instances), "its own tokens are there"

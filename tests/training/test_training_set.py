@@ -9,6 +9,7 @@ import pytest
 import torch
 from bags_by_hand import CLASSES, INSTANCES, PARTS, TOKENS, WIDTH, noisy_bags, noisy_scenes
 
+from gransam_sdk.models.head import Head
 from gransam_sdk.training.bags import Bags, SceneBags
 from gransam_sdk.training.checkpoint import training_identity
 from gransam_sdk.training.config import HeadConfig, Inputs
@@ -16,6 +17,7 @@ from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.folds import held_folds
 from gransam_sdk.training.instances import part_labels, select_scene_instances, training_set
 from gransam_sdk.training.scenes import NO_PART
+from gransam_sdk.training.trainer import Trainer
 
 QUARTER = TOKENS // 4
 
@@ -138,11 +140,24 @@ def test_identity_covers_the_scenes() -> None:
     assert len({training_identity(bags, config), *others}) == 7
 
 
+def test_what_is_bad_depends_on_the_picture_under_the_click() -> None:
+    """A teacher that is sure of class 2 everywhere is right where a picture of class 2 lies."""
+    bags, config = with_scenes(), HeadConfig()
+    trainer = Trainer(training_set(bags, config), config, lambda line: None, None)
+    teacher = Head(WIDTH, CLASSES, 0.5).eval()
+    with torch.no_grad():
+        teacher.fc3.weight.zero_()
+        teacher.fc3.bias.copy_(torch.tensor([0.0, 0.0, 20.0, 0.0]))
+    bad = trainer.bad(teacher).numpy()
+    assert np.array_equal(bad[:48], np.repeat((bags.labels[bags.labels >= 0] != 2)[:, None], INSTANCES, axis=1))
+    assert np.array_equal(bad[48:], bags.scenes.under() != 2)
+
+
 def test_what_only_scenes_show_is_learned_from_them() -> None:
     """Small on background, the classes look other than alone and large: their centres are drawn anew."""
     strange = 7
     bags = replace(noisy_bags(), scenes=noisy_scenes(seed=strange, count=120))
-    config = HeadConfig(epochs=12)
+    config = HeadConfig(least_steps=1, epochs=12)
     unseen = noisy_scenes(seed=strange, count=60, noise=2)
     x, truth = torch.from_numpy(unseen.instances.astype(np.float32)), unseen.under()
     own = INSTANCES // PARTS
