@@ -155,6 +155,19 @@ class TokenHeadGraph(nn.Module):
         return out
 
 
+class FeatureHeadGraph(nn.Module):
+    """Class logits of prompts, from pooled features alone."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The chosen masks' pooled features (g,f) to logits (g,c)."""
+        out: Tensor = self.head(features)
+        return out
+
+
 class MaskHeadGraph(nn.Module):
     """Class logits of masks 1 to 3, each from its own token."""
 

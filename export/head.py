@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gransam_sdk.errors import InputError
 from gransam_sdk.manifest import LabelUnit
 
-from .graphs import HeadGraph, MaskHeadGraph, TokenHeadGraph
+from .graphs import FeatureHeadGraph, HeadGraph, MaskHeadGraph, TokenHeadGraph
 from .nano import round_to_half
 from .onnx_file import export_graph
 
@@ -23,7 +23,7 @@ def head_graph(head: nn.Module, token_width: int, feature_width: int, labels: La
         token_width: d.
         feature_width: f.
         labels: ``mask``: the head reads one token at a time, width d, and labels tokens 1 to 3. ``prompt``: it reads a
-            prompt's four tokens, width 4·d, or these and the pooled features, width 4·d + f.
+            prompt's four tokens, width 4·d, the pooled features, width f, or both, width 4·d + f.
 
     Returns:
         ONNX bytes.
@@ -35,6 +35,7 @@ def head_graph(head: nn.Module, token_width: int, feature_width: int, labels: La
     round_to_half(head)
     tokens, features = torch.zeros(2, 4, token_width), torch.zeros(2, feature_width)
     by_width: dict[int, tuple[nn.Module, dict[str, Tensor]]] = {
+        feature_width: (FeatureHeadGraph(head), {"features": features}),
         4 * token_width: (TokenHeadGraph(head), {"tokens": tokens}),
         4 * token_width + feature_width: (HeadGraph(head), {"tokens": tokens, "features": features}),
     }

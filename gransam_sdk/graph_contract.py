@@ -46,7 +46,9 @@ def check_contract(manifest: Manifest, what: str) -> None:
 
     if manifest.head is not None:
         head = _Side(f"{what}: head graph", manifest.graphs["head"])
-        head.inputs([tokens], optional=[Tensor("features", "float32", ("g", f))])
+        features = Tensor("features", "float32", ("g", f))
+        read = {tensor.name for tensor in manifest.graphs["head"].inputs}
+        head.inputs([] if "features" in read else [tokens], optional=[tokens, features])
         head.outputs([Tensor("logits", "float32", ("g", *manifest.head.axes(len(manifest.classes))))])
 
 

@@ -96,12 +96,17 @@ def test_a_label_a_mask_counts_every_mask_of_a_click() -> None:
     clicks = [[other, sure, unsure, unsure], [other, sure, sure, other]]  # by token
     instances = np.array(clicks, dtype=np.float16).reshape(1, 2, 12)
     scenes = SceneBags(
-        instances=instances, parts=np.array([[1, 0]]), part_of=np.array([[0, 1]]), folds=np.zeros(1, dtype=np.int64)
+        instances=instances,
+        parts=np.array([[1, 0]]),
+        part_of=np.array([[0, 1]]),
+        rim=np.zeros((1, 2), dtype=np.float16),
+        folds=np.zeros(1, dtype=np.int64),
     )
     held = Bags(
         classes=("a", "b", "c"),
         instances=instances,
         labels=np.array([0]),
+        rim=np.zeros((1, 2), dtype=np.float16),
         folds=np.zeros(1, dtype=np.int64),
         scenes=scenes,
         token_width=12,
@@ -195,12 +200,14 @@ def small_bags() -> Bags:
         instances=instances.copy(),
         parts=labels[:, None],
         part_of=np.zeros((len(labels), PROMPTS), dtype=np.int64),
+        rim=np.zeros((len(labels), PROMPTS), dtype=np.float16),
         folds=folds,
     )
     return Bags(
         classes=("a", "b", "c"),
         instances=instances,
         labels=labels,
+        rim=np.zeros((len(labels), PROMPTS), dtype=np.float16),
         folds=folds,
         scenes=scenes,
         token_width=4 * WIDTH,

@@ -18,7 +18,7 @@ class TokenProgress:
     """Says what the cache will do and how far it is; for use in a ``with`` block."""
 
     def __init__(self) -> None:
-        self._spoken = time.monotonic()
+        self._spoken, self._all_there = time.monotonic(), False
         self._shown = sys.stderr is not None and sys.stderr.isatty()
 
     def announce(self, plan: CachePlan) -> None:
@@ -28,7 +28,8 @@ class TokenProgress:
             narrate(
                 f"deleted {plan.freed / 1e6:,.1f} MB of tokens in {plan.folder.parent} that were not used for 30 days"
             )
-        if not missing:
+        self._all_there = not missing
+        if self._all_there:
             narrate(f"tokens of all {plan.pictures} {plan.what} are in {plan.folder}")
             return
         narrate(
@@ -37,10 +38,10 @@ class TokenProgress:
         )
 
     def advance(self, done: int, total: int) -> None:
-        """Moves the bar, or says so if it is time."""
+        """Moves the bar, or says so if it is time; not again that all are there."""
         if self._shown:
             self._bar.update(self._task, completed=done, total=total)
-        elif done == total or time.monotonic() - self._spoken >= HEARTBEAT_SECONDS:
+        elif not self._all_there and (done == total or time.monotonic() - self._spoken >= HEARTBEAT_SECONDS):
             self._spoken = time.monotonic()
             narrate(f"tokens of {done} of {total}")
 

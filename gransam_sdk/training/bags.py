@@ -19,12 +19,14 @@ class SceneBags:
         instances: (q,g,4·d + f) float16.
         parts: (q,p) int64 class index of each picture in the scene; -1 background, ``NO_PART`` none.
         part_of: (q,g) int64, the picture under each click.
+        rim: (q,g) float16, share of that picture's rim under the chosen mask.
         folds: (q,) int64, see ``fold_numbers``.
     """
 
     instances: NDArray[np.float16]
     parts: Int
     part_of: Int
+    rim: NDArray[np.float16]
     folds: Int
 
     @classmethod
@@ -34,6 +36,7 @@ class SceneBags:
             instances=np.zeros((0, prompts, width), dtype=np.float16),
             parts=np.zeros((0, 1), dtype=np.int64),
             part_of=np.zeros((0, prompts), dtype=np.int64),
+            rim=np.zeros((0, prompts), dtype=np.float16),
             folds=np.zeros(0, dtype=np.int64),
         )
 
@@ -44,6 +47,7 @@ class SceneBags:
             instances=self.instances[rows],
             parts=self.parts[rows],
             part_of=self.part_of[rows],
+            rim=self.rim[rows],
             folds=self.folds[rows],
         )
 
@@ -60,6 +64,7 @@ class Bags:
         classes: Names of the k classes, in the order of their labels.
         instances: (m,g,4·d + f) float16: mask tokens, then pooled features of the chosen mask.
         labels: (m,) int64 class index; -1 for background pictures.
+        rim: (m,g) float16, share of the picture's rim under the chosen mask, see ``rim_share``.
         folds: (m,) int64, see ``fold_numbers``.
         scenes: May be none.
         token_width: 4·d, where the tokens end.
@@ -69,6 +74,7 @@ class Bags:
     classes: tuple[str, ...]
     instances: NDArray[np.float16]
     labels: Int
+    rim: NDArray[np.float16]
     folds: Int
     scenes: SceneBags
     token_width: int
@@ -80,6 +86,7 @@ class Bags:
             self,
             instances=self.instances[pictures],
             labels=self.labels[pictures],
+            rim=self.rim[pictures],
             folds=self.folds[pictures],
             scenes=self.scenes.take(scenes),
         )

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ..runtime.model import Model
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """To be raised when decoding or the contents of a shard change."""
 WHAT = "tokens of example pictures"
 """What an entry's ``run.json`` says that it holds."""

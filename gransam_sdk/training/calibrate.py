@@ -30,8 +30,8 @@ TARGET = 0.8
 """Source precision that a threshold shall reach where the caller does not say."""
 TEMPERATURES = (0.5, 5.0)
 """Bounds of the temperature: a few pictures that a head knows without a fault would ask for one of 0."""
-LOWEST, HIGHEST, STEP = 0.3, 0.95, 0.01
-"""Thresholds that are tried."""
+LOWEST, HIGHEST, STEP = 0.5, 0.95, 0.01
+"""Thresholds that are tried: from where the class is likelier than all others together."""
 LEAST_KEPT = 20
 """Kept instances below which a threshold's precision counts as unknown."""
 LEAST_PICTURES = 4

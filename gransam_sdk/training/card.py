@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .bags import Bags
-from .calibrate import Calibration
+from .calibrate import LOWEST, Calibration
 from .config import HeadConfig
 from .lessons import lesson_rows
 from .rehearse import Rehearsed
@@ -22,9 +22,9 @@ then uncertainty distillation).
 
 - **Example pictures**: {len(bags.labels) - background} of the classes, {background} of background, and
   {len(bags.scenes.folds) if config.scenes else 0} scenes composed of them.
-- **Setting**: inputs {config.inputs}, background {config.background}, dropout {config.dropout}, a = {config.divisor},
-  {" + ".join(map(str, fitted.epochs))} epochs, weight of uncertainty {config.uncertainty_weight}, of background
-  {config.background_weight}, seed {config.seed}.
+- **Setting**: inputs {config.inputs}, background {config.background}, {_rim(config)}, dropout {config.dropout},
+  a = {config.divisor}, {" + ".join(map(str, fitted.epochs))} epochs, weight of uncertainty {config.uncertainty_weight},
+  of background {config.background_weight}, seed {config.seed}.
 - **On the example pictures themselves**: {fitted.bag_accuracy:.1%} of the pictures get their folder's class; the
   teacher was unsure or wrong about {fitted.bad_share:.0%} of their prompts.
 {_calibration(rehearsed.calibration, config)}
@@ -35,6 +35,10 @@ then uncertainty distillation).
 """
 
 
+def _rim(config: HeadConfig) -> str:
+    return f"surroundings from {config.rim:.0%} of the rim" if config.rim <= 1 else "no rim rule"
+
+
 def _calibration(calibration: Calibration | None, config: HeadConfig) -> str:
     if calibration is None:
         return f"- **Threshold** {config.threshold} for every class; there were too few pictures to calibrate with."
@@ -42,6 +46,6 @@ def _calibration(calibration: Calibration | None, config: HeadConfig) -> str:
     held = f"{facts.pictures} pictures and {facts.background_pictures} of background"
     return f"""\
 - **Calibrated** by a rehearsal that did not see {held}: temperature
-  {facts.temperature:.2f}, and for each class the smallest threshold with a source precision of
+  {facts.temperature:.2f}, and for each class the smallest threshold from {LOWEST:.2f} on with a source precision of
   {facts.target:.0%}: of what is kept on these pictures, alone and in scenes, the share that carries its folder's
   class. *Found* counts held-out pictures with something kept of their class."""

@@ -169,7 +169,7 @@ def training_identity(bags: Bags, config: HeadConfig) -> str:
     known = {"schema": SCHEMA, "config": asdict(config), "classes": bags.classes, "token_width": bags.token_width}
     shapes = [bags.instances.shape, scenes.instances.shape, scenes.parts.shape]
     digest = hashlib.sha256(json.dumps([known, shapes], sort_keys=True).encode())
-    for numbers in (bags.labels, bags.folds, scenes.parts, scenes.part_of, scenes.folds):
+    for numbers in (bags.labels, bags.rim, bags.folds, scenes.parts, scenes.part_of, scenes.rim, scenes.folds):
         digest.update(numbers.tobytes())
     for instances in (bags.instances, scenes.instances):
         for picture in instances:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from ..errors import InputError
 
-Inputs = Literal["tokens", "fused", "per_token"]
+Inputs = Literal["tokens", "features", "fused", "per_token"]
 Background = Literal["implicit", "explicit"]
 ClassReduction = Literal["sum", "mean"]
 EntropyRule = Literal["top_probability", "normalised", "quantile"]
@@ -34,13 +34,16 @@ class HeadConfig:
 
     Attributes:
         inputs: An instance. ``tokens``: a prompt's four mask tokens side by side (section 3.2: "m_tokens, d x 4 x 256",
-            flattened to 1024). ``fused``: the same and the pooled features of its best mask (ours). ``per_token``: each
+            flattened to 1024). ``features``: the encoder's features pooled under its best mask (ours). ``fused``: both. ``per_token``: each
             of the tokens 1 to 3 on its own, 3·g instances of width d a picture (ours: a label a mask, not a prompt).
         background: ``implicit``: k logits, and background is what no mask covers (section 3.5 and the supplement's
             table 1 give the head C outputs). ``explicit``: one logit more, the last, for background; a class picture is
             labelled half class, half background, a ``_background`` picture background (section 3.1 counts C+1 classes).
         scenes: Train on scenes as well, see ``plan_scenes`` (ours): every picture in one is a bag of the clicks on it,
             and the student is to be unsure of what lies under a click on background.
+        rim: From this share of its picture's rim, a mask is taken for what surrounds the object (ours; objects seldom lie
+            along the rim, sky and sea do). Its instance is in no class's bag: implicit background makes it bad for the
+            student, explicit background a bag of its own. More than 1: no such rule.
         dropout: Probability of dropping a unit before the last layer; the paper's text says 90 %.
         init: ``xavier``: Xavier-uniform weights and zero biases, as W-TALC; the paper gives none. ``default``: torch's.
         divisor: a of equation (1), unstated in the paper; 8 in W-TALC's code.
@@ -68,9 +71,10 @@ class HeadConfig:
         seed: Of initialisation, hold-out, order and dropout.
     """
 
-    inputs: Inputs = "fused"
+    inputs: Inputs = "features"
     background: Background = "implicit"
     scenes: bool = True
+    rim: float = 0.5
     dropout: float = 0.5
     init: Init = "default"
     divisor: int = 8
@@ -87,7 +91,7 @@ class HeadConfig:
     batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    threshold: float = 0.4
+    threshold: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -96,6 +100,7 @@ class HeadConfig:
             if getattr(self, name) not in get_args(choice):
                 raise InputError(name, expected=" or ".join(get_args(choice)), found=repr(getattr(self, name)))
         checks = {
+            "rim": self.rim > 0.0,
             "dropout": 0.0 <= self.dropout < 1.0,
             "hold_out": 0.0 <= self.hold_out < 1.0,
             "threshold": 0.0 < self.threshold <= 1.0,
@@ -123,6 +128,7 @@ class HeadConfig:
 PAPER = HeadConfig(
     inputs="tokens",
     scenes=False,
+    rim=2.0,
     dropout=0.9,
     init="xavier",
     background_weight=0.0,

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import ImageError, InputError
 from ..runtime.decode import decode_photo
 from ..runtime.photo_file import read_bytes
-from ..shapes import Pixels
+from ..shapes import Float, Pixels
 
 _SHOWN = 5
 """Pairs of equal pictures that a message lists at most."""
@@ -45,6 +47,10 @@ class Example:
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise ImageError("changed", self.name, found="other bytes than when this run began")
         return decode_photo(data, name=self.name).pixels
+
+    def areas(self, points: Float) -> Float:
+        """(g,4) XYXY in [0,1]: all of the picture, for each of points (g,2)."""
+        return np.tile(np.array([0.0, 0.0, 1.0, 1.0], dtype=np.float32), (len(points), 1))
 
 
 def hash_pictures(pictures: Iterable[tuple[Path, int]]) -> tuple[list[Example], list[tuple[str, str]]]:

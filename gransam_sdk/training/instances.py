@@ -32,7 +32,7 @@ class TrainingSet:
         instances: (m,g,w) float16, pictures and then scenes; 3·g for instances a token.
         labels: (m,p,c) float32 multi-hot of each part, all 0 where it shows no class or is not there; c is k, or k + 1
             with explicit background.
-        part_of: (m,g) int64, the part that each instance lies on.
+        part_of: (m,g) int64, the part that each instance lies on; what surrounds an object lies on one of background.
         background: (n,g,w) float16, the ``_background`` pictures of implicit background.
         held: (h,g,w) float16, class pictures kept from training.
         held_labels: (h,) int64.
@@ -55,12 +55,12 @@ class TrainingSet:
 
 def select_instances(bags: Bags, inputs: Inputs, rows: Bool | None = None) -> Tensor:
     """Instances (m,g,w) float16 of the pictures in ``rows`` (m,) or of all; (m,3·g,d) for ``per_token``."""
-    return _instances(bags.instances, bags.token_width, inputs, rows)
+    return _instances(bags.instances if rows is None else bags.instances[rows], bags, inputs)
 
 
-def select_scene_instances(bags: Bags, inputs: Inputs, rows: Bool | None = None) -> Tensor:
-    """The same of the scenes in ``rows`` (q,) or of all."""
-    return _instances(bags.scenes.instances, bags.token_width, inputs, rows)
+def select_scene_instances(bags: Bags, inputs: Inputs) -> Tensor:
+    """The same of all scenes."""
+    return _instances(bags.scenes.instances, bags, inputs)
 
 
 def training_set(bags: Bags, config: HeadConfig) -> TrainingSet:
@@ -79,19 +79,22 @@ def training_set(bags: Bags, config: HeadConfig) -> TrainingSet:
     if config.hold_out and not (held & of_class).any():
         raise InputError("hold_out", expected="a class with two pictures or more", found="one picture a class")
     rows = ~held if explicit else ~held & of_class
-    instances, parts = [select_instances(bags, config.inputs, rows)], [bags.labels[rows, None]]
-    part_of = [np.zeros(instances[0].shape[:2], dtype=np.int64)]
-    if config.scenes and len(bags.scenes.folds):
-        scenes = bags.scenes.take(~np.isin(bags.scenes.folds, folds))
-        instances.append(_instances(scenes.instances, bags.token_width, config.inputs, None))
-        parts.append(scenes.parts)
-        part_of.append(np.repeat(scenes.part_of, instances[1].shape[1] // scenes.part_of.shape[1], axis=1))
+    scenes = bags.scenes.take(~np.isin(bags.scenes.folds, folds) & config.scenes)
+    instances = [select_instances(bags, config.inputs, rows), _instances(scenes.instances, bags, config.inputs)]
+    parts = _stack([bags.labels[rows, None], scenes.parts])
+    alone = np.zeros(bags.rim[rows].shape, dtype=np.int64)
+    around = np.concatenate([bags.rim[rows], scenes.rim]) >= config.rim
+    around[: len(alone)] &= ~around[: len(alone)].all(axis=1, keepdims=True)  # an object that fills the picture
+    # What surrounds an object lies on a part of its own, which is background.
+    part_of = np.where(around, parts.shape[1], np.concatenate([alone, scenes.part_of]))
+    if around.any():
+        parts = np.pad(parts, ((0, 0), (0, 1)), constant_values=-1)
     return TrainingSet(
         classes=count,
         pictures=int(rows.sum()),
         instances=torch.cat(instances),
-        labels=part_labels(_stack(parts), count, explicit=explicit),
-        part_of=torch.from_numpy(np.concatenate(part_of)),
+        labels=part_labels(parts, count, explicit=explicit),
+        part_of=torch.from_numpy(np.repeat(part_of, instances[0].shape[1] // part_of.shape[1], axis=1)),
         background=select_instances(bags, config.inputs, ~held & ~of_class & (not explicit)),
         held=select_instances(bags, config.inputs, held & of_class),
         held_labels=torch.from_numpy(bags.labels[held & of_class].copy()),
@@ -134,19 +137,21 @@ def as_labels(bags: Bags) -> Tensor:
     return torch.from_numpy(np.array(bags.labels, dtype=np.int64))
 
 
-def _instances(values: NDArray[np.float16], token_width: int, inputs: Inputs, rows: Bool | None) -> Tensor:
-    chosen = values if rows is None else values[rows]
+def _instances(chosen: NDArray[np.float16], bags: Bags, inputs: Inputs) -> Tensor:
     if inputs == "per_token":
-        width = token_width // 4
-        tokens = chosen[:, :, width:token_width]
+        width = bags.token_width // 4
+        tokens = chosen[:, :, width : bags.token_width]
         chosen = tokens.reshape(len(chosen), MASK_TOKENS * chosen.shape[1], width)
     elif inputs == "tokens":
-        chosen = chosen[:, :, :token_width]
+        chosen = chosen[:, :, : bags.token_width]
+    elif inputs == "features":
+        chosen = chosen[:, :, bags.token_width :]
     return torch.from_numpy(chosen.copy())
 
 
 def _stack(parts: list[Int]) -> Int:
     """(m,p) of arrays (m,p) whose p may differ; what is missing is no part."""
+    parts = [part for part in parts if len(part)]
     width = max(part.shape[1] for part in parts)
     return np.concatenate(
         [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=NO_PART) for part in parts]

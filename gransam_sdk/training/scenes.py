@@ -94,6 +94,11 @@ class Scene:
             part[(x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)] = index
         return part
 
+    def areas(self, points: Float) -> Float:
+        """(g,4) XYXY in [0,1], the tile under each of points (g,2) in [0,1]."""
+        boxes = np.array([tile.box for tile in self.tiles], dtype=np.float32) / np.float32(SIDE)
+        return boxes[self.part_of(points)]
+
 
 def plan_scenes(examples: Sequence[Example], folds: Int, seed: int = 0) -> list[Scene]:
     """One scene for each class picture: by turns among three others, and alone on a background picture.

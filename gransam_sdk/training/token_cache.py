@@ -21,12 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from ..annotate.disk import operate
 from ..annotate.outputs import RUN_NAME, OutputFolder
 from ..annotate.pipeline import read_ahead
 from ..errors import EnvironmentFault, ImageError, OutputError
+from ..geometry import Frame
 from ..runtime.model import Model
-from ..shapes import Pixels
+from ..shapes import Float, Int, Pixels
 from ..types import PointGrid
 from .cache_key import describe_segmenter, entry_name
 from .extra import require
@@ -105,6 +108,9 @@ class Picture(Protocol):
 
     def pixels(self) -> Pixels:
         """(h,w,3) uint8 upright RGB; ``ImageError`` where it cannot be had."""
+
+    def areas(self, points: Float) -> Float:
+        """(g,4) XYXY in [0,1]: the example picture that each of points (g,2) in [0,1] is on."""
 
 
 class TokenCache:
@@ -230,7 +236,7 @@ class _Pass:
         try:
             if isinstance(pixels, ImageError):
                 raise pixels
-            self._waiting[picture.sha256] = self._run(pixels)
+            self._waiting[picture.sha256] = self._run(pixels, picture.areas(self._points))
         except ImageError as error:
             self.skipped.append((picture.name, error.reason))
         if len(self._waiting) >= SHARD_PICTURES or time.monotonic() - self._begun >= SHARD_SECONDS:
@@ -245,10 +251,19 @@ class _Pass:
             self.places |= {sha256: Place(shard=path, row=row) for row, sha256 in enumerate(self._waiting)}
         self._waiting, self._begun = {}, time.monotonic()
 
-    def _run(self, pixels: Pixels) -> PictureTokens:
+    def _run(self, pixels: Pixels, areas: Float) -> PictureTokens:
         frame = self._model.frame(pixels)
         hoisted = self._model.hoist(self._model.prepare(pixels, frame))
-        return PictureTokens.of(self._model.prompt(hoisted, frame, self._points, self._model.bundle.prompt_chunk))
+        prompts = self._model.prompt(hoisted, frame, self._points, self._model.bundle.prompt_chunk)
+        return PictureTokens.of(prompts, self._cells(areas, frame))
+
+    def _cells(self, areas: Float, frame: Frame) -> Int:
+        """Areas (g,4) in [0,1] of a photo, in cells of the lattice; each has at least one."""
+        rows, cols = frame.valid(self._model.bundle.embedding_side)
+        cells: Int = np.rint(areas * np.array([cols, rows, cols, rows])).astype(np.int64)
+        cells[:, :2] = np.minimum(cells[:, :2], np.array([cols, rows]) - 1)
+        cells[:, 2:] = np.maximum(cells[:, 2:], cells[:, :2] + 1)
+        return cells
 
 
 def _decode(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, Pixels | ImageError]]:

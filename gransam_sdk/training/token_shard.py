@@ -20,7 +20,7 @@ from ..bundle import Bundle
 from ..errors import ImageError, OutputError
 from ..runtime.model import Prompts
 from ..runtime.select import STABLE_DELTA, stability
-from ..shapes import AnyArray, Float
+from ..shapes import AnyArray, Float, Int
 
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _PICTURES = "pictures"
@@ -37,31 +37,62 @@ class PictureTokens:
         features: (g,4,f) float16, pooled under each of the four masks.
         iou: (g,4) float32 predicted IoU.
         stability: (g,) float32 stability of token 0 on the lattice (SAM 2's rule reads it).
+        rim: (g,4) float16, share of the rim of the prompt's picture that each mask covers, see ``rim_share``.
     """
 
     tokens: NDArray[np.float16]
     features: NDArray[np.float16]
     iou: Float
     stability: Float
+    rim: NDArray[np.float16]
 
     @classmethod
-    def of(cls, chunks: Iterable[Prompts]) -> PictureTokens:
+    def of(cls, chunks: Iterable[Prompts], areas: Int) -> PictureTokens:
         """Joins the prompts of one picture; of each chunk, only what is kept stays in memory.
+
+        Args:
+            chunks: The prompts.
+            areas: (g,4) XYXY in lattice cells, the picture that each prompt is on: all of it, or its part of a scene.
 
         Raises:
             ImageError: ``non-finite``: a number is too large for 16 bits.
         """
-        parts = [
-            (
-                _half("tokens", part.tokens.reshape(len(part.tokens), -1)),
-                _half("features", part.features),
-                part.iou,
-                stability(part.lattice[:, 0], STABLE_DELTA),
+        parts, start = [], 0
+        for part in chunks:
+            own = areas[start : start + len(part.points)]
+            start += len(part.points)
+            parts.append(
+                (
+                    _half("tokens", part.tokens.reshape(len(part.tokens), -1)),
+                    _half("features", part.features),
+                    part.iou,
+                    stability(part.lattice[:, 0], STABLE_DELTA),
+                    rim_share(part.lattice, own),
+                )
             )
-            for part in chunks
-        ]
-        tokens, features, iou, stable = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return cls(tokens=tokens, features=features, iou=iou, stability=stable)
+        tokens, features, iou, stable, rim = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return cls(tokens=tokens, features=features, iou=iou, stability=stable, rim=rim)
+
+
+def rim_share(lattice: Float, areas: Int) -> NDArray[np.float16]:
+    """How much of a picture's outermost cells a mask covers: an object little, what surrounds it much.
+
+    Args:
+        lattice: (g,4,e,e) logits.
+        areas: (g,4) XYXY in lattice cells, at least one cell each.
+
+    Returns:
+        (g,4) float16 in [0,1].
+    """
+    share = np.empty(lattice.shape[:2], dtype=np.float16)
+    for area in np.unique(areas, axis=0):
+        x0, y0, x1, y1 = area
+        own = (areas == area).all(axis=1)
+        masks = lattice[own, :, y0:y1, x0:x1] > 0
+        rim = np.ones(masks.shape[2:], dtype=np.bool_)
+        rim[1:-1, 1:-1] = False
+        share[own] = masks[:, :, rim].mean(axis=2)
+    return share
 
 
 def _half(name: str, values: Float) -> NDArray[np.float16]:
@@ -101,6 +132,7 @@ class TokenShape:
             "features": ((g, 4, self.feature_width), "float16"),
             "iou": ((g, 4), "float32"),
             "stability": ((g,), "float32"),
+            "rim": ((g, 4), "float16"),
         }
 
     @property
@@ -118,7 +150,7 @@ def pack_shard(pictures: Mapping[str, PictureTokens]) -> tuple[str, bytes]:
     """
     from safetensors.numpy import save
 
-    names = ("tokens", "features", "iou", "stability")
+    names = ("tokens", "features", "iou", "stability", "rim")
     arrays = {name: np.stack([getattr(picture, name) for picture in pictures.values()]) for name in names}
     data = save(arrays, metadata={_PICTURES: json.dumps(list(pictures), separators=(",", ":"))})
     return f"{hashlib.sha256(data).hexdigest()}.safetensors", data

@@ -113,10 +113,12 @@ def load_bags(cached: CachedPictures, choice: MaskChoice = "best_iou") -> Bags:
         OutputError: A shard has gone meanwhile, or holds arrays of other sizes.
     """
     labels = cached.labels
+    instances, rim = _read(cached, [example.sha256 for example in cached.examples], choice)
     return Bags(
         classes=cached.classes,
-        instances=_read(cached, [example.sha256 for example in cached.examples], choice),
+        instances=instances,
         labels=labels,
+        rim=rim,
         folds=fold_numbers(labels),
         scenes=_load_scenes(cached, choice),
         token_width=4 * cached.shape.token_width,
@@ -130,19 +132,24 @@ def _load_scenes(cached: CachedPictures, choice: MaskChoice) -> SceneBags:
     for row, scene in zip(parts, cached.scenes, strict=True):
         row[: len(scene.tiles)] = [tile.example.label for tile in scene.tiles]
     part_of = [scene.part_of(points) for scene in cached.scenes]
+    instances, rim = _read(cached, [scene.sha256 for scene in cached.scenes], choice)
     return SceneBags(
-        instances=_read(cached, [scene.sha256 for scene in cached.scenes], choice),
+        instances=instances,
         parts=parts,
         part_of=np.array(part_of, dtype=np.int64).reshape(-1, len(points)),
+        rim=rim,
         folds=np.array([scene.fold for scene in cached.scenes], dtype=np.int64),
     )
 
 
-def _read(cached: CachedPictures, wanted: Sequence[str], choice: MaskChoice) -> NDArray[np.float16]:
-    """(m,g,4·d + f) of pictures or scenes, by their sha256."""
+def _read(
+    cached: CachedPictures, wanted: Sequence[str], choice: MaskChoice
+) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """Instances (m,g,4·d + f) of pictures or scenes, by their sha256, and the rim share (m,g) of the chosen masks."""
     shape = cached.shape
     token_width = 4 * shape.token_width
     instances = np.empty((len(wanted), shape.prompts, token_width + shape.feature_width), dtype=np.float16)
+    rim = np.empty((len(wanted), shape.prompts), dtype=np.float16)
     rows: dict[Path, list[tuple[int, int]]] = {}
     for bag, sha256 in enumerate(wanted):
         place = cached.places[sha256]
@@ -153,7 +160,8 @@ def _read(cached: CachedPictures, wanted: Sequence[str], choice: MaskChoice) -> 
             chosen = _choose(choice, arrays["iou"][row], arrays["stability"][row])
             instances[bag, :, :token_width] = arrays["tokens"][row]
             instances[bag, :, token_width:] = arrays["features"][row][np.arange(shape.prompts), chosen]
-    return instances
+            rim[bag] = arrays["rim"][row][np.arange(shape.prompts), chosen]
+    return instances, rim
 
 
 def _choose(choice: MaskChoice, iou: Float, stable: Float) -> Int:

@@ -136,7 +136,11 @@ class Trainer:
         if labels.shape[1] > 1:
             inside = self.examples.part_of[rows][which] == part[:, None]
             which, part, inside = (of_bag[inside.any(dim=1)] for of_bag in (which, part, inside))
-        losses = {"bags": (1.0, mil_loss(logits[which], labels[which, part], config.divisor, inside))}
+        if len(which):
+            evidence = mil_loss(logits[which], labels[which, part], config.divisor, inside)
+        else:  # nothing but surroundings in this batch: no bag, and a mean of none would be no number
+            evidence = 0.0 * logits.sum()
+        losses = {"bags": (1.0, evidence)}
         if bad is None:
             return losses
         weight, reduction = config.student_weight(labels.shape[2]), config.class_reduction
@@ -149,14 +153,15 @@ class Trainer:
         return losses
 
     def _in_words(self, mean: dict[str, float], bad: Tensor | None) -> str:
-        """Losses of an epoch; those towards uniform as what is above their least value, which would hide the rest."""
+        """Losses of an epoch; those towards uniform by how far off their least value, which would hide the rest."""
         line = f"loss {mean['bags']:.3f}"
         if bad is None:
             return line
         least = least_uncertainty(self.examples.labels.shape[2], self.config.class_reduction)
-        line += f", doubt on {bad.float().mean():.0%} of the prompts {mean['bad'] - least * self._shown(bad):+.3f}"
+        off = mean["bad"] - least * self._shown(bad)
+        line += f"; to be unsure of {bad.float().mean():.0%} of clicks: {off:.3f} off"
         if "background" in mean:
-            line += f", on background {mean['background'] - least:+.3f}"
+            line += f"; background: {mean['background'] - least:.3f} off"
         return line
 
     @staticmethod

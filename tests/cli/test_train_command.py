@@ -1,6 +1,7 @@
 """``gransam train`` from folders to a bundle that annotates, and what it says of folders that are not in order.
 
-The base bundle is a tiny one, whose tokens depend on the mean colour of a picture: enough to tell red from blue.
+The base bundle is a tiny one, whose tokens depend on the mean colour of a picture: enough to tell red from blue. All
+four cells of its lattice are rim; with this seed most masks cover one of them, and are no surroundings.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FEW = 2
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_good(tmp_path_factory.mktemp("base") / "tiny", head=False, seed=1)
+    return write_good(tmp_path_factory.mktemp("base") / "tiny", head=False, seed=20)
 
 
 @pytest.fixture

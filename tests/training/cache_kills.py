@@ -29,7 +29,7 @@ RANDOM_KILLS = 8
 
 def extract(pictures: Path, cache: Path) -> bytes:
     bags = extract_bags(fake_model(fake_bundle()), pictures, scenes=False, cache=cache)
-    return bags.instances.tobytes() + bags.labels.tobytes()
+    return bags.instances.tobytes() + bags.rim.tobytes() + bags.labels.tobytes()
 
 
 def fork(pictures: Path, cache: Path, kill_at: int | None = None) -> int:

@@ -14,7 +14,7 @@ from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.lessons import lesson_rows
 from gransam_sdk.training.rehearse import Rehearsed, fit_calibrated
 
-CONFIG = HeadConfig(epochs=2, seed=3)
+CONFIG = HeadConfig(least_steps=1, epochs=2, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,15 @@ def test_numbers_are_those_of_the_training(bags: Bags, rehearsed: Rehearsed) -> 
     card = " ".join(head_card(bags, CONFIG, rehearsed).split())
     assert "Labels 4 classes" in card
     assert "96 of the classes, 24 of background, and 40 scenes" in card
-    assert "2 + 2 epochs" in card and "seed 3" in card
+    assert "2 + 2 epochs" in card and "seed 3" in card and "surroundings from 50% of the rim" in card
+    assert "smallest threshold from 0.50 on" in card
     assert f"{rehearsed.fitted.bag_accuracy:.1%} of the pictures" in card
     assert rehearsed.calibration is not None
     facts = rehearsed.calibration.facts
     assert f"{facts.pictures} pictures and {facts.background_pictures} of background" in card
     assert f"temperature {facts.temperature:.2f}" in card and "precision of 80%" in card
-    assert "0 scenes" in " ".join(head_card(bags, replace(CONFIG, scenes=False), rehearsed).split())
+    plain = " ".join(head_card(bags, replace(CONFIG, scenes=False, rim=2.0), rehearsed).split())
+    assert "0 scenes" in plain and "no rim rule" in plain and "of the rim" not in plain
 
 
 def test_nothing_is_claimed_without_a_calibration() -> None:

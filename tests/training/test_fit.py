@@ -270,3 +270,26 @@ def test_few_pictures_get_a_least_number_of_steps() -> None:
     config = HeadConfig(epochs=2, batch=16, least_steps=9, uncertainty_weight=0.0)
     assert fit_head(bags, config).epochs == (5,)
     assert fit_head(bags, replace(config, least_steps=4)).epochs == (2,)
+
+
+def test_losses_towards_uniform_are_told_by_how_far_off_they_are() -> None:
+    """The least loss of an unsure click over 4 classes is 4 ln 4; pictures without one have none."""
+    config = HeadConfig()
+    told = trainer.Trainer(training_set(noisy_bags(count=20), config), config, lambda line: None, None)
+    bad = torch.zeros(16, INSTANCES, dtype=torch.bool)
+    bad[:12, : INSTANCES // 2] = True
+    least = 4 * np.log(4)
+    said = told._in_words({"bags": 1.25, "bad": 0.75 * least + 0.5, "background": least + 0.25}, bad)
+    assert said == "loss 1.250; to be unsure of 38% of clicks: 0.500 off; background: 0.250 off"
+    assert told._in_words({"bags": 1.25, "bad": 0.75 * least}, bad).endswith("of clicks: 0.000 off")
+    assert told._in_words({"bags": 1.25}, None) == "loss 1.250"
+
+
+def test_a_line_an_epoch_that_fits_a_terminal() -> None:
+    lines: list[str] = []
+    fit_head(noisy_bags(), HeadConfig(epochs=12, least_steps=1), log=lines.append)
+    assert [line.split(" loss ")[0] for line in lines] == [
+        f"{stage} epoch {epoch}/12" for stage in ("teacher", "student") for epoch in range(1, 13)
+    ]
+    assert all("unsure" not in line for line in lines[:12])
+    assert all("unsure" in line and "background" in line and len(f"  {line}") < 100 for line in lines[12:])

@@ -42,6 +42,7 @@ def held(pictures: Sequence[tuple[int, dict[int, float]]], columns: int = 3) -> 
         classes=NAMES,
         instances=logits.astype(np.float16),
         labels=labels,
+        rim=np.zeros((len(labels), 9), dtype=np.float16),
         folds=fold_numbers(labels),
         scenes=SceneBags.none(9, columns),
         token_width=columns,
@@ -55,7 +56,12 @@ def calibration(thresholds: Sequence[float] = (0.5, 0.5, 0.5), temperature: floa
 
 
 def draw(bags: Bags, found: Calibration, config: HeadConfig | None = None) -> tuple[Lesson, ...]:
-    twice = replace(bags, labels=np.tile(bags.labels, 2), instances=np.tile(bags.instances, (2, 1, 1)))
+    twice = replace(
+        bags,
+        labels=np.tile(bags.labels, 2),
+        instances=np.tile(bags.instances, (2, 1, 1)),
+        rim=np.tile(bags.rim, (2, 1)),
+    )
     return draw_lessons(twice, bags, config or HeadConfig(), Copy(), found)
 
 

@@ -72,5 +72,5 @@ def test_prototypes_are_calibrated_like_any_head() -> None:
     before = float(head.scale)
     found = calibrate(head, held, config)
     assert float(head.scale) == before, "the caller folds the temperature in"
-    assert 0.2 <= found.facts.temperature <= 5.0
-    assert all(0.3 <= value <= 0.95 for value in found.thresholds)
+    assert 0.5 <= found.facts.temperature <= 5.0
+    assert all(0.5 <= value <= 0.95 for value in found.thresholds)

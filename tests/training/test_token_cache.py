@@ -61,7 +61,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def same(a: Bags, b: Bags) -> bool:
-    return a.instances.tobytes() == b.instances.tobytes() and a.labels.tolist() == b.labels.tolist()
+    arrays = ((bags.instances.tobytes(), bags.rim.tobytes(), bags.labels.tolist()) for bags in (a, b))
+    return next(arrays) == next(arrays)
 
 
 def test_a_second_pass_runs_no_graph_and_writes_nothing(bench: Bench) -> None:
@@ -277,7 +278,7 @@ def test_without_safetensors_the_extra_is_named(bench: Bench, monkeypatch: pytes
 
 def test_bytes_of_a_picture_at_sams_size() -> None:
     shape = TokenShape(prompts=100, token_width=256, feature_width=256)
-    assert shape.picture_bytes == 100 * (1024 * 2 + 4 * 256 * 2 + 16 + 4) + 67
+    assert shape.picture_bytes == 100 * (1024 * 2 + 4 * 256 * 2 + 16 + 4 + 8) + 67
     picture = PictureTokens(**{name: np.zeros(size, dtype=dtype) for name, (size, dtype) in shape.arrays.items()})
     name, data = pack_shard({f"{i:064x}": picture for i in range(3)})
     assert 0 <= len(data) - 3 * shape.picture_bytes < 600

@@ -34,6 +34,24 @@ def test_size_first_and_the_last_count_at_the_end(kind: type[io.StringIO], monke
         assert len(said.splitlines()) == 2, "a quick pass is not told picture by picture"
 
 
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_that_all_are_there_is_said_once(kind: type[io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := kind())
+    whole = replace(PLAN, cached=250, bytes=0)
+    with TokenProgress() as shown:
+        shown.announce(whole)
+        shown.advance(250, 250)
+        if kind is io.StringIO:
+            assert stream.getvalue().splitlines() == ["tokens of all 250 pictures are in cache"]
+        shown.announce(replace(PLAN, what="scenes", pictures=9, cached=7))
+        for done in (7, 8, 9):
+            shown.advance(done, 9)
+    said = stream.getvalue()
+    assert said.count("tokens of all 250 pictures are in cache") == 1
+    assert "tokens of 2 of 9 scenes" in said
+    assert ("9/9" if kind is Terminal else "tokens of 9 of 9\n") in said, "what is new is told to the end"
+
+
 def test_what_was_deleted_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with TokenProgress() as shown:
         shown.announce(replace(PLAN, folder=Path("cache/tokens/ab"), freed=4_200_000_000))

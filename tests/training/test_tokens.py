@@ -81,6 +81,10 @@ def test_every_mask_choice_comes_from_one_pass(tmp_path: Path, choice: MaskChoic
     features = prompts.features[np.arange(len(chosen)), chosen]
     expected = np.concatenate([prompts.tokens.reshape(len(chosen), -1), features], axis=1).astype(np.float16)
     assert np.array_equal(bags.instances[1], expected)
+    assert bags.rim.shape == (4, 16) and bags.rim.dtype == np.float16
+    masks = prompts.lattice[np.arange(len(chosen)), chosen] > 0  # the picture fills the lattice
+    edge = np.concatenate([masks[:, 0], masks[:, -1], masks[:, 1:-1, 0], masks[:, 1:-1, -1]], axis=1)
+    assert np.array_equal(bags.rim[1], edge.mean(axis=1).astype(np.float16)) and len(set(bags.rim[1])) > 8
 
 
 def test_copies_within_a_class_are_left_out_with_a_note(tmp_path: Path) -> None:

@@ -111,8 +111,6 @@ def test_scenes_have_instances_of_every_kind(inputs: Inputs, shape: tuple[int, .
     assert select_scene_instances(bags, inputs).shape == shape
     none = replace(bags, scenes=SceneBags.none(INSTANCES, WIDTH))
     assert select_scene_instances(none, inputs).shape == (0, *shape[1:])
-    rows = np.arange(30) == 3
-    assert torch.equal(select_scene_instances(bags, inputs, rows)[0], select_scene_instances(bags, inputs)[3])
 
 
 def test_what_lies_under_a_click() -> None:
