@@ -111,7 +111,9 @@ def test_a_label_a_mask_counts_every_mask_of_a_click() -> None:
         scenes=scenes,
         token_width=12,
     )
-    counts = hold_out.count_units(torch.nn.Identity(), held, HeadConfig(inputs="per_token"), (4, 5))
+    counts = hold_out.count_units(
+        torch.nn.Identity(), held, HeadConfig(members=1, least_steps=1, inputs="per_token"), (4, 5)
+    )
     assert counts.in_scene.tolist() == [False, True] and counts.epochs.tolist() == [4, 5]
     assert counts.kept[:, AT_50].tolist() == [4, 4], "the three sure masks of class a and one of b"
     assert counts.right[:, AT_50].tolist() == [3, 2], "in the scene, the first click lies on a b"
@@ -229,7 +231,7 @@ def test_a_killed_run_goes_on_and_a_second_one_refits_nothing(tmp_path: Path, mo
         return fit_head(rest, config)
 
     monkeypatch.setattr(ablation, "fit_head", counted)
-    brief = HeadConfig(least_steps=1, epochs=1, inputs="tokens", scenes=False)
+    brief = HeadConfig(members=1, least_steps=1, epochs=1, inputs="tokens", scenes=False)
     rows = [
         ablation.Row(name="one", config=brief),
         ablation.Row(name="two", config=replace(brief, inputs="fused"), reference="one", choice="whole"),

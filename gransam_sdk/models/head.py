@@ -6,6 +6,9 @@ the last of them, fc3 128→k without activation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,6 +50,30 @@ class Head(nn.Module):
         with torch.no_grad():
             self.fc3.weight.div_(temperature)
             self.fc3.bias.div_(temperature)
+
+
+class HeadEnsemble(nn.Module):
+    """The mean of the logits of several heads.
+
+    Args:
+        heads: At least one, of the same inputs.
+    """
+
+    mean: Tensor
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.register_buffer("mean", heads[0].mean.clone(), persistent=False)
+
+    def forward(self, instances: Tensor) -> Tensor:
+        """(...,width) to logits (...,k)."""
+        return torch.stack([head(instances) for head in self.heads]).mean(dim=0)
+
+    def fold_temperature(self, temperature: float) -> None:
+        """Divides the logits by a temperature above 0, for good, in every head's last layer."""
+        for head in self.heads:
+            cast("Head", head).fold_temperature(temperature)
 
 
 class PrototypeHead(nn.Module):

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..manifest import HeadCalibration
-from ..models.head import Head, PrototypeHead
 from ..shapes import Bool, Float, Int
 from ..types import Basis, Evidence
 from .bags import Bags
@@ -30,8 +29,10 @@ TARGET = 0.8
 """Source precision that a threshold shall reach where the caller does not say."""
 TEMPERATURES = (0.5, 5.0)
 """Bounds of the temperature: a few pictures that a head knows without a fault would ask for one of 0."""
-LOWEST, HIGHEST, STEP = 0.5, 0.95, 0.01
-"""Thresholds that are tried: from where the class is likelier than all others together."""
+LOWEST, LOWEST_OF_FEW, HIGHEST, STEP = 0.3, 0.5, 0.95, 0.01
+"""Thresholds that are tried, of many classes and of few: with four, chance alone is 0.25."""
+LEAST_ODDS = 4.0
+"""Between the two: how much likelier than the mean of the others a class must be to be kept."""
 LEAST_KEPT = 20
 """Kept instances below which a threshold's precision counts as unknown."""
 LEAST_PICTURES = 4
@@ -54,7 +55,7 @@ class Calibration:
     evidence: tuple[Evidence, ...]
 
 
-def calibrate(head: Head | PrototypeHead, held_out: Bags, config: HeadConfig, *, target: float = TARGET) -> Calibration:
+def calibrate(head: nn.Module, held_out: Bags, config: HeadConfig, *, target: float = TARGET) -> Calibration:
     """Finds a temperature, and under it a threshold for each class.
 
     Args:
@@ -150,19 +151,26 @@ def class_thresholds(
         truth: (n,) class of the picture that each is on; -1 for ``_background``.
         pictures: (k,) held-out pictures of each class.
         target: Of the precision.
-        default: Threshold of a class with fewer than ``LEAST_PICTURES`` held out, or fewer than ``LEAST_KEPT``
-            instances at the lowest threshold.
+        default: Threshold, but at least the lowest that is tried, of a class with fewer than ``LEAST_PICTURES`` held
+            out, or fewer than ``LEAST_KEPT`` instances at the lowest.
     """
     winner, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = winner == truth
+    least = lowest_threshold(probabilities.shape[1])
+    tried = [round(least + STEP * i, 2) for i in range(round((HIGHEST - least) / STEP) + 1)]
     return [
-        _class_threshold(confidence[winner == index], right[winner == index], int(count), target, default)
+        _class_threshold(confidence[winner == index], right[winner == index], int(count), tried, target, default)
         for index, count in enumerate(pictures)
     ]
 
 
+def lowest_threshold(columns: int) -> float:
+    """The lowest threshold that is tried for a head of so many logits: 0.50 up to 5, 0.30 from 11 on."""
+    return min(LOWEST_OF_FEW, max(LOWEST, round(LEAST_ODDS / (LEAST_ODDS + columns - 1), 2)))
+
+
 def _class_threshold(
-    confidence: Float, right: Bool, pictures: int, target: float, default: float
+    confidence: Float, right: Bool, pictures: int, tried: list[float], target: float, default: float
 ) -> tuple[float, Evidence]:
     def at(threshold: float, basis: Basis) -> tuple[float, Evidence]:
         kept = confidence >= np.float32(threshold)
@@ -170,9 +178,8 @@ def _class_threshold(
         precision = float(right[kept].mean()) if count else None
         return threshold, Evidence(precision=precision, kept=count, pictures=pictures, basis=basis)
 
-    tried = [round(LOWEST + STEP * i, 2) for i in range(round((HIGHEST - LOWEST) / STEP) + 1)]
     if pictures < LEAST_PICTURES or at(tried[0], "default")[1].kept < LEAST_KEPT:
-        return at(default, "default")
+        return at(max(default, tried[0]), "default")
     for threshold in tried:
         found = at(threshold, "target")
         if found[1].kept >= LEAST_KEPT and found[1].precision is not None and found[1].precision >= target:

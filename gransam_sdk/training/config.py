@@ -33,17 +33,20 @@ class HeadConfig:
     a switch, and ours in both: inputs are standardised by the training set's mean and deviation.
 
     Attributes:
+        members: Heads that are trained one after the other, each with a seed of its own; what is shipped has the mean
+            of their logits (ours; the paper has one).
         inputs: An instance. ``tokens``: a prompt's four mask tokens side by side (section 3.2: "m_tokens, d x 4 x 256",
-            flattened to 1024). ``features``: the encoder's features pooled under its best mask (ours). ``fused``: both. ``per_token``: each
-            of the tokens 1 to 3 on its own, 3·g instances of width d a picture (ours: a label a mask, not a prompt).
+            flattened to 1024). ``features``: the image encoder's features pooled under its best mask (ours). ``fused``:
+            both (ours). ``per_token``: each of the tokens 1 to 3 on its own, 3·g instances of width d a picture (ours:
+            a label a mask, not a prompt).
         background: ``implicit``: k logits, and background is what no mask covers (section 3.5 and the supplement's
             table 1 give the head C outputs). ``explicit``: one logit more, the last, for background; a class picture is
             labelled half class, half background, a ``_background`` picture background (section 3.1 counts C+1 classes).
         scenes: Train on scenes as well, see ``plan_scenes`` (ours): every picture in one is a bag of the clicks on it,
             and the student is to be unsure of what lies under a click on background.
-        rim: From this share of its picture's rim, a mask is taken for what surrounds the object (ours; objects seldom lie
-            along the rim, sky and sea do). Its instance is in no class's bag: implicit background makes it bad for the
-            student, explicit background a bag of its own. More than 1: no such rule.
+        rim: From this share of its picture's rim, a mask is taken for what surrounds the object (ours; objects seldom
+            lie along the rim, sky and sea do). Its instance is in no class's bag: implicit background makes it bad for
+            the student, explicit background a bag of its own. More than 1: no such rule.
         dropout: Probability of dropping a unit before the last layer; the paper's text says 90 %.
         init: ``xavier``: Xavier-uniform weights and zero biases, as W-TALC; the paper gives none. ``default``: torch's.
         divisor: a of equation (1), unstated in the paper; 8 in W-TALC's code.
@@ -71,6 +74,7 @@ class HeadConfig:
         seed: Of initialisation, hold-out, order and dropout.
     """
 
+    members: int = 4
     inputs: Inputs = "features"
     background: Background = "implicit"
     scenes: bool = True
@@ -110,7 +114,7 @@ class HeadConfig:
             "learning_rate": self.learning_rate > 0.0,
             "seed": 0 <= self.seed < 2**63,
         }
-        counts = ("divisor", "background_batch", "epochs", "least_steps", "patience", "batch")
+        counts = ("members", "divisor", "background_batch", "epochs", "least_steps", "patience", "batch")
         checks |= {name: getattr(self, name) >= 1 for name in counts}
         for name, fine in checks.items():
             if not fine:
@@ -126,6 +130,7 @@ class HeadConfig:
 
 
 PAPER = HeadConfig(
+    members=1,
     inputs="tokens",
     scenes=False,
     rim=2.0,

@@ -44,12 +44,18 @@ class Trainer:
         config: How.
         log: Told one line an epoch.
         store: Where each epoch is saved and a killed stage goes on from.
+        member: Number of the head, from 0; decides its random numbers.
     """
 
     def __init__(
-        self, examples: TrainingSet, config: HeadConfig, log: Callable[[str], None], store: StageStore | None
+        self,
+        examples: TrainingSet,
+        config: HeadConfig,
+        log: Callable[[str], None],
+        store: StageStore | None,
+        member: int = 0,
     ) -> None:
-        self.examples, self.config, self.log, self.store = examples, config, log, store
+        self.examples, self.config, self.log, self.store, self.member = examples, config, log, store, member
         self.mean, self.deviation = spread(examples.instances)
 
     def run(self, stage: str, bad: Tensor | None) -> Stage:
@@ -61,7 +67,9 @@ class Trainer:
                 numbers, initial weights included, are others than the teacher's.
         """
         config = self.config
-        torch.manual_seed(2 * config.seed + (bad is not None))
+        torch.manual_seed(2 * (config.seed * config.members + self.member) + (bad is not None))
+        if config.members > 1:
+            stage += f"-{self.member + 1}"
         head = self._fresh_head()
         optimizer = torch.optim.Adam(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         state = self.store.load(stage) if self.store else None
@@ -96,13 +104,6 @@ class Trainer:
             logits = torch.cat([teacher(part.float()) for part in self.examples.instances.split(PART)])
         threshold = unsure_from(self.config.entropy_rule, logits)
         return bad_instances(logits, self.examples.instance_labels(), threshold)
-
-    def accuracy(self, head: Head) -> float:
-        """Share of the training pictures of a class whose bag's most probable class is theirs."""
-        examples, classes = self.examples, self.examples.classes
-        labels = examples.labels[: examples.pictures, 0, :classes]
-        rows = labels.sum(dim=1).nonzero().flatten()
-        return bag_accuracy(head, examples.instances[rows], labels[rows].argmax(dim=1), classes, self.config.divisor)
 
     def _fresh_head(self) -> Head:
         head = Head(self.mean.shape[0], self.examples.labels.shape[2], self.config.dropout)
@@ -178,6 +179,13 @@ class Trainer:
             state.score = found
             state.best = {name: value.clone() for name, value in head.state_dict().items()}
         return found
+
+
+def accuracy_of(examples: TrainingSet, head: nn.Module, divisor: int) -> float:
+    """Share of the training pictures of a class whose bag's most probable class is theirs."""
+    labels = examples.labels[: examples.pictures, 0, : examples.classes]
+    rows = labels.sum(dim=1).nonzero().flatten()
+    return bag_accuracy(head, examples.instances[rows], labels[rows].argmax(dim=1), examples.classes, divisor)
 
 
 def bag_accuracy(head: nn.Module, instances: Tensor, labels: Tensor, classes: int, divisor: int) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gransam_sdk.training.bags import Bags, SceneBags
+from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.folds import FOLDS, fold_numbers
 
 CLASSES, INSTANCES, WIDTH, TOKENS = 4, 24, 20, 16
@@ -75,3 +77,8 @@ def noisy_scenes(seed: int = 0, count: int = 60, strength: float = 2.0, noise: i
 def rims(rim: Rim, count: int) -> NDArray[np.float16]:
     """(count,INSTANCES) of one number or more."""
     return np.broadcast_to(np.asarray(rim, dtype=np.float16), (count, INSTANCES)).copy()
+
+
+def one_head(**switches: Any) -> HeadConfig:
+    """A config of one head on all of an instance, with as many steps as its epochs have, unless told otherwise."""
+    return HeadConfig(**{"members": 1, "inputs": "fused", "least_steps": 1, **switches})

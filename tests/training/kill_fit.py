@@ -18,14 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from bags_by_hand import noisy_bags, noisy_scenes
+from bags_by_hand import noisy_bags, noisy_scenes, one_head
 from safetensors.torch import save
 
-from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.rehearse import fit_calibrated
 
-CONFIG = HeadConfig(least_steps=1, epochs=6, hold_out=0.2, patience=4, dropout=0.3)
+CONFIG = one_head(epochs=6, hold_out=0.2, patience=4, dropout=0.3)
 BAGS = noisy_bags(count=60)
 REHEARSED = replace(noisy_bags(count=100), scenes=noisy_scenes(count=20))
 
@@ -38,7 +37,7 @@ def fit_once(checkpoint: Path | None) -> bytes:
 
 
 def fit_twice(checkpoint: Path | None) -> bytes:
-    found = fit_calibrated(REHEARSED, HeadConfig(least_steps=1, epochs=3), checkpoint=checkpoint)
+    found = fit_calibrated(REHEARSED, one_head(epochs=3), checkpoint=checkpoint)
     if found.calibration is None:
         raise RuntimeError("there was no rehearsal")
     return save(found.fitted.head.state_dict()) + repr((found.calibration, found.lessons)).encode()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bags_by_hand import CLASSES, WIDTH, noisy_bags, noisy_scenes
+from bags_by_hand import CLASSES, WIDTH, noisy_bags, noisy_scenes, one_head
 from torch import nn
 
 from gransam_sdk.errors import InputError
@@ -20,7 +20,6 @@ from gransam_sdk.training.calibrate import (
     class_thresholds,
     fit_temperature,
 )
-from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.split import split_bags
 from gransam_sdk.types import Evidence
@@ -147,7 +146,7 @@ def by_hand(head: nn.Module, held: Bags, found: Calibration, column: int) -> tup
 
 @pytest.mark.parametrize("scenes", [False, True])
 def test_an_overconfident_head_is_cooled_and_left_as_it_is(scenes: bool) -> None:
-    config = HeadConfig(least_steps=1, epochs=6)
+    config = one_head(epochs=6)
     bags = noisy_bags(count=300, strength=0.5)
     if scenes:
         bags = replace(bags, scenes=noisy_scenes(strength=0.5))
@@ -203,10 +202,10 @@ def test_in_scenes_the_picture_under_the_click_counts() -> None:
         classes=("a", "b"), instances=sure, labels=labels, rim=np.ones((6, 10), dtype=np.float16),
         folds=np.zeros(6, dtype=np.int64), scenes=scenes, token_width=2,
     )  # fmt: skip
-    found = calibrate(Copy(), bags, HeadConfig(), target=0.1)  # type: ignore[arg-type]
+    found = calibrate(Copy(), bags, one_head(), target=0.1)  # type: ignore[arg-type]
     kept, right = 6 * 10 + 3 * 10, 4 * 10 + (5 + 7 + 6)
     assert found.evidence[0] == Evidence(precision=right / kept, kept=kept, pictures=4, basis="target")
-    plain = calibrate(Copy(), replace(bags, scenes=SceneBags.none(10, 2)), HeadConfig(), target=0.1)  # type: ignore[arg-type]
+    plain = calibrate(Copy(), replace(bags, scenes=SceneBags.none(10, 2)), one_head(), target=0.1)  # type: ignore[arg-type]
     assert plain.evidence[0].kept == 60 and plain.facts.temperature == found.facts.temperature, "scenes do not cool"
 
 
@@ -226,7 +225,7 @@ def test_each_token_on_its_own_is_counted_where_its_click_is() -> None:
         classes=("a", "b"), instances=np.tile(tokens, (8, 21, 1)), labels=labels,
         rim=np.zeros((8, 21), dtype=np.float16), folds=labels, scenes=scenes, token_width=8,
     )  # fmt: skip
-    found = calibrate(Copy(), bags, HeadConfig(inputs="per_token"), target=0.1)  # type: ignore[arg-type]
+    found = calibrate(Copy(), bags, one_head(inputs="per_token"), target=0.1)  # type: ignore[arg-type]
     first, second = found.evidence
     assert (first.kept, first.precision) == (9 * 21, pytest.approx((4 * 21 + 11) / 189))
     assert (second.kept, second.precision) == (2 * 189, pytest.approx((4 * 21 + 10) / 189))
@@ -236,7 +235,7 @@ def test_what_cannot_be_calibrated() -> None:
     bags = noisy_bags(count=10)
     head = Head(WIDTH, CLASSES, 0.5).eval()
     with pytest.raises(InputError, match="target"):
-        calibrate(head, bags, HeadConfig(), target=1.2)
+        calibrate(head, bags, one_head(), target=1.2)
     background = bags.take(bags.labels < 0, np.zeros(0, dtype=bool))
     with pytest.raises(InputError, match="held-out"):
-        calibrate(head, background, HeadConfig())
+        calibrate(head, background, one_head())

@@ -6,15 +6,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from bags_by_hand import noisy_bags, noisy_scenes
+from bags_by_hand import noisy_bags, noisy_scenes, one_head
 
 from gransam_sdk.training.bags import Bags
 from gransam_sdk.training.card import head_card
-from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.lessons import lesson_rows
 from gransam_sdk.training.rehearse import Rehearsed, fit_calibrated
 
-CONFIG = HeadConfig(least_steps=1, epochs=2, seed=3)
+CONFIG = one_head(epochs=2, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bags_by_hand import CLASSES, INSTANCES, TOKENS, WIDTH, noisy_bags
+from bags_by_hand import CLASSES, INSTANCES, TOKENS, WIDTH, noisy_bags, one_head
 
 from gransam_sdk.errors import InputError
 from gransam_sdk.models.head import Head
 from gransam_sdk.training import trainer
 from gransam_sdk.training.aliases import aliases_of
 from gransam_sdk.training.bags import Bags
-from gransam_sdk.training.config import PAPER, HeadConfig
+from gransam_sdk.training.config import PAPER
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.folds import fold_numbers, held_folds
 from gransam_sdk.training.instances import select_instances, training_set
@@ -36,9 +36,9 @@ def test_dropout_works_in_training_only() -> None:
 
 def test_student_learns_classes_and_doubts_background() -> None:
     bags = noisy_bags()
-    config = HeadConfig(least_steps=1, epochs=12)
+    config = one_head(epochs=12)
     student = fit_head(bags, config).head
-    teacher = fit_head(bags, HeadConfig(least_steps=1, epochs=12, uncertainty_weight=0)).head
+    teacher = fit_head(bags, one_head(epochs=12, uncertainty_weight=0)).head
     held_out = noisy_bags(seed=0, count=240)  # the same centres; later bags were never seen
     x = torch.from_numpy(held_out.instances[120:].astype(np.float32))
     labels = held_out.labels[120:]
@@ -52,11 +52,11 @@ def test_student_learns_classes_and_doubts_background() -> None:
 
 
 def test_same_seed_same_head() -> None:
-    config = HeadConfig(least_steps=1, epochs=2)
+    config = one_head(epochs=2)
     first, second = (fit_head(noisy_bags(), config).head.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     state = torch.get_rng_state()
-    other = fit_head(noisy_bags(), HeadConfig(least_steps=1, epochs=2, seed=1)).head.state_dict()
+    other = fit_head(noisy_bags(), one_head(epochs=2, seed=1)).head.state_dict()
     assert torch.equal(torch.get_rng_state(), state), "the caller's own random numbers go on as if nothing was"
     assert not torch.equal(first["fc.weight"], other["fc.weight"])
 
@@ -93,7 +93,7 @@ def test_shipped_setting_is_the_plain_loop_bit_by_bit() -> None:
     bags = noisy_bags()
     with torch.random.fork_rng(devices=[]):
         expected = plain_loop(bags, plain_loop(bags)).state_dict()
-    fitted = fit_head(bags, HeadConfig(least_steps=1))
+    fitted = fit_head(bags, one_head())
     assert all(torch.equal(value, expected[name]) for name, value in fitted.head.state_dict().items())
     assert fitted.epochs == (5, 5) and fitted.held_out_accuracy is None and not fitted.background
 
@@ -125,12 +125,12 @@ def test_papers_setting() -> None:
 )
 def test_config_is_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        HeadConfig(**wrong)  # type: ignore[arg-type]
+        one_head(**wrong)  # type: ignore[arg-type]
 
 
 def test_lambda_2_is_scaled_to_the_classes_when_asked() -> None:
-    assert HeadConfig().student_weight(80) == 0.15
-    scaled = HeadConfig(scale_uncertainty=True)
+    assert one_head().student_weight(80) == 0.15
+    scaled = one_head(scale_uncertainty=True)
     assert scaled.student_weight(20) == 0.15
     assert scaled.student_weight(80) == pytest.approx(0.0375)
 
@@ -152,13 +152,13 @@ def test_lambda_2_is_scaled_to_the_classes_when_asked() -> None:
 )
 def test_every_switch_changes_the_head(switch: dict[str, Any]) -> None:
     bags = noisy_bags(count=60)
-    quick = HeadConfig(least_steps=1, epochs=2, learning_rate=0.01)  # so that the teacher is sure of something
+    quick = one_head(epochs=2, learning_rate=0.01)  # so that the teacher is sure of something
     plain, other = (fit_head(bags, config).head.state_dict() for config in (quick, replace(quick, **switch)))
     assert not torch.equal(plain["fc.weight"], other["fc.weight"])
 
 
 def test_xavier_starts_without_biases_and_within_its_bound() -> None:
-    config = HeadConfig(least_steps=1, init="xavier", epochs=1, learning_rate=1e-9, uncertainty_weight=0.0)
+    config = one_head(init="xavier", epochs=1, learning_rate=1e-9, uncertainty_weight=0.0)
     head = fit_head(noisy_bags(count=20), config).head
     assert head.fc.bias.abs().max() < 1e-6
     bound = (6 / (WIDTH + 512)) ** 0.5
@@ -167,10 +167,10 @@ def test_xavier_starts_without_biases_and_within_its_bound() -> None:
 
 def test_explicit_background_is_a_class_of_its_own() -> None:
     bags = noisy_bags()
-    examples = training_set(bags, HeadConfig(background="explicit"))
+    examples = training_set(bags, one_head(background="explicit"))
     assert len(examples.instances) == len(bags.labels) and len(examples.background) == 0
     assert examples.labels[:2, 0].tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 1]]
-    fitted = fit_head(bags, HeadConfig(least_steps=1, background="explicit", epochs=12))
+    fitted = fit_head(bags, one_head(background="explicit", epochs=12))
     assert fitted.background and fitted.head.fc3.out_features == CLASSES + 1
     assert fitted.bag_accuracy > 0.95
     x = torch.from_numpy(noisy_bags(count=240).instances[120:].astype(np.float32))
@@ -187,15 +187,15 @@ def test_one_class_needs_something_to_be_told_from() -> None:
     bags = noisy_bags()
     none = np.zeros(0, dtype=bool)
     one = replace(bags.take(bags.labels <= 0, none), classes=("class0",))
-    fitted = fit_head(one, HeadConfig(least_steps=1, background="explicit", epochs=1))
+    fitted = fit_head(one, one_head(background="explicit", epochs=1))
     assert fitted.head.fc3.out_features == 2
     with pytest.raises(InputError, match="implicit background"):
-        fit_head(one, HeadConfig())
+        fit_head(one, one_head())
     with pytest.raises(InputError, match="hold_out"):
-        fit_head(one, HeadConfig(background="explicit", hold_out=0.1))
+        fit_head(one, one_head(background="explicit", hold_out=0.1))
     alone = one.take(one.labels == 0, none)
     with pytest.raises(InputError, match="no _background"):
-        fit_head(alone, HeadConfig(background="explicit"))
+        fit_head(alone, one_head(background="explicit"))
 
 
 def test_instances_by_kind() -> None:
@@ -206,7 +206,7 @@ def test_instances_by_kind() -> None:
     assert single.shape == (3, 3 * INSTANCES, TOKENS // 4)
     quarter = TOKENS // 4
     assert single[1, 3 * 5 + 1].tolist() == bags.instances[1, 5, 2 * quarter : 3 * quarter].tolist(), "token 2 of 5"
-    fitted = fit_head(bags, HeadConfig(least_steps=1, inputs="per_token", epochs=1))
+    fitted = fit_head(bags, one_head(inputs="per_token", epochs=1))
     assert fitted.head.fc.in_features == quarter
 
 
@@ -219,7 +219,7 @@ def test_training_stops_when_the_hold_out_gets_no_better(monkeypatch: pytest.Mon
         return next(scores)
 
     monkeypatch.setattr(trainer, "bag_accuracy", judge)
-    config = HeadConfig(least_steps=1, epochs=60, hold_out=0.2, patience=3)
+    config = one_head(epochs=60, hold_out=0.2, patience=3)
     bags = noisy_bags(count=20)
     stage = trainer.Trainer(training_set(bags, config), config, lambda line: None, None).run("teacher", None)
     assert stage.epochs == 5, "three epochs after the second, none was better"
@@ -229,7 +229,7 @@ def test_training_stops_when_the_hold_out_gets_no_better(monkeypatch: pytest.Mon
 
 
 def test_hold_out_is_not_trained_on_and_is_what_is_measured() -> None:
-    bags, config = noisy_bags(), HeadConfig(least_steps=1, epochs=4, hold_out=0.2)
+    bags, config = noisy_bags(), one_head(epochs=4, hold_out=0.2)
     examples = training_set(bags, config)
     folds = held_folds(bags.folds, 0.2, 0)
     held = np.isin(bags.folds, folds) & (bags.labels >= 0)
@@ -245,7 +245,7 @@ def test_hold_out_is_not_trained_on_and_is_what_is_measured() -> None:
 def test_a_hold_out_needs_pictures() -> None:
     bags = noisy_bags(count=5)
     with pytest.raises(InputError, match="two pictures"):
-        fit_head(bags, HeadConfig(hold_out=0.1))
+        fit_head(bags, one_head(hold_out=0.1))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -254,7 +254,7 @@ def test_a_hold_out_is_of_folds_that_classes_have(seed: int) -> None:
     labels = np.array([0, 0, 0, 1, 1, 1] + [-1] * 20)
     plain = noisy_bags(count=26)
     bags = replace(plain, classes=("a", "b"), labels=labels, folds=fold_numbers(labels))
-    examples = training_set(bags, HeadConfig(hold_out=0.1, seed=seed))
+    examples = training_set(bags, one_head(hold_out=0.1, seed=seed))
     assert sorted(examples.held_labels.tolist()) == [0, 1]
     assert len(examples.background) == 18
 
@@ -267,14 +267,14 @@ def test_aliases_leave_the_names_of_classes_alone() -> None:
 
 def test_few_pictures_get_a_least_number_of_steps() -> None:
     bags = noisy_bags(count=40)  # 32 pictures of classes, so two batches of 16 an epoch
-    config = HeadConfig(epochs=2, batch=16, least_steps=9, uncertainty_weight=0.0)
+    config = one_head(epochs=2, batch=16, least_steps=9, uncertainty_weight=0.0)
     assert fit_head(bags, config).epochs == (5,)
     assert fit_head(bags, replace(config, least_steps=4)).epochs == (2,)
 
 
 def test_losses_towards_uniform_are_told_by_how_far_off_they_are() -> None:
     """The least loss of an unsure click over 4 classes is 4 ln 4; pictures without one have none."""
-    config = HeadConfig()
+    config = one_head()
     told = trainer.Trainer(training_set(noisy_bags(count=20), config), config, lambda line: None, None)
     bad = torch.zeros(16, INSTANCES, dtype=torch.bool)
     bad[:12, : INSTANCES // 2] = True
@@ -287,7 +287,7 @@ def test_losses_towards_uniform_are_told_by_how_far_off_they_are() -> None:
 
 def test_a_line_an_epoch_that_fits_a_terminal() -> None:
     lines: list[str] = []
-    fit_head(noisy_bags(), HeadConfig(epochs=12, least_steps=1), log=lines.append)
+    fit_head(noisy_bags(), one_head(epochs=12, least_steps=1), log=lines.append)
     assert [line.split(" loss ")[0] for line in lines] == [
         f"{stage} epoch {epoch}/12" for stage in ("teacher", "student") for epoch in range(1, 13)
     ]

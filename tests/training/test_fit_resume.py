@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from bags_by_hand import noisy_bags
+from bags_by_hand import noisy_bags, one_head
 from safetensors.torch import save_file
 
 from gransam_sdk.annotate import disk
@@ -27,7 +27,7 @@ from gransam_sdk.training.fit import Fitted, fit_head
 
 HERE = Path(__file__).parent
 BAGS = noisy_bags(count=20)
-CONFIG = HeadConfig(least_steps=1, epochs=3)
+CONFIG = one_head(epochs=3)
 
 
 def same_head(first: Fitted, second: Fitted) -> bool:
@@ -48,7 +48,7 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("config", [CONFIG, HeadConfig(least_steps=1, epochs=3, hold_out=0.3, weight_decay=0.01)])
+@pytest.mark.parametrize("config", [CONFIG, one_head(epochs=3, hold_out=0.3, weight_decay=0.01)])
 def test_interrupted_after_every_epoch(tmp_path: Path, config: HeadConfig) -> None:
     whole = fit_head(BAGS, config)
     epochs: list[str] = []
@@ -213,7 +213,7 @@ def test_what_a_kill_left_is_swept_and_a_file_is_no_folder(tmp_path: Path) -> No
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     (folder / ".gransam-0123456789abcdef.tmp").write_bytes(b"half")
-    fit_head(BAGS, HeadConfig(least_steps=1, epochs=1), checkpoint=folder)
+    fit_head(BAGS, one_head(epochs=1), checkpoint=folder)
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "student.safetensors", "teacher.safetensors"]
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="file"):

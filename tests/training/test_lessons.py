@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from bags_by_hand import one_head
 from torch import nn
 
 from gransam_sdk.manifest import HeadCalibration
@@ -62,7 +63,7 @@ def draw(bags: Bags, found: Calibration, config: HeadConfig | None = None) -> tu
         instances=np.tile(bags.instances, (2, 1, 1)),
         rim=np.tile(bags.rim, (2, 1)),
     )
-    return draw_lessons(twice, bags, config or HeadConfig(), Copy(), found)
+    return draw_lessons(twice, bags, config or one_head(), Copy(), found)
 
 
 PICTURES: list[tuple[int, dict[int, float]]] = [
@@ -101,7 +102,7 @@ def test_thresholds_are_of_the_tempered_probabilities() -> None:
 def test_what_explicit_background_wins_is_not_found() -> None:
     """Its column is no answer either."""
     bags = held([*[(0, {3: 0.9, 0: 0.6})] * 4, *[(0, {3: 0.9})] * 2, *[(-1, {3: 0.9})] * 2], columns=4)
-    fox = draw(bags, calibration(), HeadConfig(background="explicit"))[0]
+    fox = draw(bags, calibration(), one_head(background="explicit"))[0]
     assert (fox.held, fox.found, fox.mistaken, fox.on_background) == (6, 4, 0, 0)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from bags_by_hand import CLASSES, INSTANCES, WIDTH, noisy_bags
+from bags_by_hand import CLASSES, INSTANCES, WIDTH, noisy_bags, one_head
 
 from gransam_sdk.models.head import PrototypeHead
 from gransam_sdk.training.calibrate import calibrate
-from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.instances import spread
 from gransam_sdk.training.prototypes import PROTOTYPES, fit_prototypes, k_means, pooled_instances
 from gransam_sdk.training.split import split_bags
@@ -51,7 +50,7 @@ def test_pooling_picks_the_instances_that_carry_the_class() -> None:
 
 
 def test_prototypes_label_what_was_never_seen() -> None:
-    config = HeadConfig()
+    config = one_head()
     fitted = fit_prototypes(noisy_bags(), config)
     assert fitted.head.prototypes.shape == (CLASSES + 1, PROTOTYPES, WIDTH)
     assert fitted.bag_accuracy > 0.95
@@ -66,7 +65,7 @@ def test_prototypes_label_what_was_never_seen() -> None:
 
 
 def test_prototypes_are_calibrated_like_any_head() -> None:
-    config = HeadConfig()
+    config = one_head()
     rest, held = split_bags(noisy_bags(count=200), 0.3, seed=0)
     head = fit_prototypes(rest, config).head
     before = float(head.scale)

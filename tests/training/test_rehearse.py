@@ -11,19 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bags_by_hand import CLASSES, noisy_bags, noisy_scenes
+from bags_by_hand import CLASSES, noisy_bags, noisy_scenes, one_head
 
 from gransam_sdk.errors import InputError, OutputError
 from gransam_sdk.training import rehearse
 from gransam_sdk.training.bags import Bags
 from gransam_sdk.training.calibrate import calibrate
-from gransam_sdk.training.config import HeadConfig
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.rehearse import fit_calibrated
 from gransam_sdk.training.split import split_bags
 
 HERE = Path(__file__).parent
-CONFIG = HeadConfig(least_steps=1, epochs=2)
+CONFIG = one_head(epochs=2)
 
 
 def all_bags(count: int = 120) -> Bags:
@@ -107,7 +106,7 @@ def test_a_hold_out_of_its_own_within_the_rehearsal() -> None:
 def test_one_class_and_background() -> None:
     bags = noisy_bags(count=150)
     one = replace(bags.take(bags.labels <= 0, np.zeros(0, dtype=bool)), classes=("class0",))
-    rehearsed = fit_calibrated(one, HeadConfig(least_steps=1, epochs=20, background="explicit"))
+    rehearsed = fit_calibrated(one, one_head(epochs=20, background="explicit"))
     assert rehearsed.calibration is not None and rehearsed.fitted.background
     (lesson,) = rehearsed.lessons
     assert (lesson.pictures, lesson.mistaken, lesson.mistaken_for) == (30, 0, None)

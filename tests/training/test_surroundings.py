@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bags_by_hand import CLASSES, INSTANCES, PARTS, noisy_bags, noisy_scenes
+from bags_by_hand import CLASSES, INSTANCES, PARTS, noisy_bags, noisy_scenes, one_head
 
 from gransam_sdk.errors import InputError
 from gransam_sdk.models.head import Head
@@ -19,7 +19,7 @@ from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.instances import training_set
 from gransam_sdk.training.trainer import Trainer
 
-QUIET = HeadConfig(least_steps=1, epochs=2)
+QUIET = one_head(epochs=2)
 
 
 def random_rims(count: int, seed: int = 0) -> np.ndarray:
@@ -41,8 +41,8 @@ def with_rims(pictures: int = 60, scenes: int = 30) -> Bags:
 def test_surroundings_lie_on_a_part_of_background(background: Background, inputs: Inputs) -> None:
     bags = with_rims()
     explicit, times = background == "explicit", 3 if inputs == "per_token" else 1
-    examples = training_set(bags, HeadConfig(background=background, inputs=inputs))
-    plain = training_set(bags, HeadConfig(background=background, inputs=inputs, rim=2.0))
+    examples = training_set(bags, one_head(background=background, inputs=inputs))
+    plain = training_set(bags, one_head(background=background, inputs=inputs, rim=2.0))
     rows = bags.labels >= (-1 if explicit else 0)
     rim = np.concatenate([bags.rim[rows], bags.scenes.rim])
     assert examples.part_of.shape == (len(rim), times * INSTANCES)
@@ -63,8 +63,8 @@ def test_above_one_nothing_is_surroundings() -> None:
     bags = with_rims()
     bags.rim[:, 5] = bags.scenes.rim[:, 5] = 1.0
     bare = replace(noisy_bags(count=60), scenes=noisy_scenes(count=30))
-    for config in (HeadConfig(rim=1.01), HeadConfig(rim=PAPER.rim)):
-        found, expected = training_set(bags, config), training_set(bare, HeadConfig())
+    for config in (one_head(rim=1.01), one_head(rim=PAPER.rim)):
+        found, expected = training_set(bags, config), training_set(bare, one_head())
         assert found.labels.shape[1] == PARTS
         for name in ("instances", "labels", "part_of", "background", "held", "held_labels"):
             assert torch.equal(getattr(found, name), getattr(expected, name)), name
@@ -74,20 +74,20 @@ def test_above_one_nothing_is_surroundings() -> None:
 
 
 def test_without_any_surroundings_no_part_is_added() -> None:
-    assert training_set(noisy_bags(count=60, rim=0.49), HeadConfig()).labels.shape[1] == 1
-    assert training_set(noisy_bags(count=60, rim=0.49), HeadConfig(rim=0.25)).labels.shape[1] == 2
+    assert training_set(noisy_bags(count=60, rim=0.49), one_head()).labels.shape[1] == 1
+    assert training_set(noisy_bags(count=60, rim=0.49), one_head(rim=0.25)).labels.shape[1] == 2
 
 
 @pytest.mark.parametrize("rim", [0.0, -0.5, float("nan")])
 def test_a_share_that_cannot_be_is_refused(rim: float) -> None:
     with pytest.raises(InputError, match="rim"):
-        HeadConfig(rim=rim)
+        one_head(rim=rim)
 
 
 def test_surroundings_are_always_bad_for_the_student() -> None:
     """A teacher that is sure of class 2 everywhere is right on pictures of it, but for their surroundings."""
     bags = with_rims()
-    trainer = Trainer(training_set(bags, HeadConfig()), HeadConfig(), lambda line: None, None)
+    trainer = Trainer(training_set(bags, one_head()), one_head(), lambda line: None, None)
     teacher = Head(bags.instances.shape[2], CLASSES, 0.5).eval()
     with torch.no_grad():
         teacher.fc3.weight.zero_()
@@ -132,7 +132,7 @@ def test_a_batch_without_a_bag_does_no_harm(batch: int, background: Background) 
 
 
 def test_identity_covers_the_rims() -> None:
-    bags, config = with_rims(), HeadConfig()
+    bags, config = with_rims(), one_head()
     rim, of_scenes = bags.rim.copy(), bags.scenes.rim.copy()
     rim[3, 2], of_scenes[4, 1] = 0.125, 0.125
     others = [
@@ -177,7 +177,7 @@ def sure_of_class(head: Head, bags: Bags) -> Callable[[slice], float]:
 def test_the_object_is_learned_and_not_what_surrounds_it() -> None:
     whole = in_context(240)
     seen = whole.take(np.arange(240) < 120, np.zeros(0, dtype=bool))
-    config = HeadConfig(least_steps=1, epochs=12)
+    config = one_head(epochs=12)
     ruled, free = (sure_of_class(fit_head(seen, replace(config, rim=rim)).head, whole) for rim in (0.5, 2.0))
     assert ruled(OBJECT) > 0.7 and ruled(CONTEXT) < 0.5
     assert free(CONTEXT) > 0.8 and free(OBJECT) < 0.5

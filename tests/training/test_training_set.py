@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bags_by_hand import CLASSES, INSTANCES, PARTS, TOKENS, WIDTH, noisy_bags, noisy_scenes
+from bags_by_hand import CLASSES, INSTANCES, PARTS, TOKENS, WIDTH, noisy_bags, noisy_scenes, one_head
 
 from gransam_sdk.models.head import Head
 from gransam_sdk.training.bags import Bags, SceneBags
 from gransam_sdk.training.checkpoint import training_identity
-from gransam_sdk.training.config import HeadConfig, Inputs
+from gransam_sdk.training.config import Inputs
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.folds import held_folds
 from gransam_sdk.training.instances import part_labels, select_scene_instances, training_set
@@ -44,7 +44,7 @@ def label_of(part: int, explicit: bool) -> list[float]:
 def test_every_part_has_its_label(background: str) -> None:
     explicit = background == "explicit"
     bags = with_scenes()
-    examples = training_set(bags, HeadConfig(background=background))  # type: ignore[arg-type]
+    examples = training_set(bags, one_head(background=background))  # type: ignore[arg-type]
     shown = bags.labels if explicit else bags.labels[bags.labels >= 0]
     assert examples.pictures == len(shown) and len(examples.instances) == len(shown) + 30
     assert examples.labels.shape == (len(shown) + 30, PARTS, CLASSES + explicit)
@@ -75,7 +75,7 @@ def test_labels_of_every_kind_of_part() -> None:
 
 def test_each_token_lies_where_its_click_does() -> None:
     bags = with_scenes()
-    examples = training_set(bags, HeadConfig(inputs="per_token"))
+    examples = training_set(bags, one_head(inputs="per_token"))
     assert examples.instances.shape == (48 + 30, 3 * INSTANCES, QUARTER)
     assert examples.part_of.shape == (48 + 30, 3 * INSTANCES)
     scene, click = bags.scenes.instances[4], 13
@@ -86,7 +86,7 @@ def test_each_token_lies_where_its_click_does() -> None:
 
 
 def test_scenes_of_held_folds_are_not_trained_on() -> None:
-    bags, config = with_scenes(), HeadConfig(hold_out=0.3)
+    bags, config = with_scenes(), one_head(hold_out=0.3)
     examples = training_set(bags, config)
     held = held_folds(bags.folds[bags.labels >= 0], 0.3, 0)
     left = ~np.isin(bags.scenes.folds, held)
@@ -99,8 +99,8 @@ def test_scenes_of_held_folds_are_not_trained_on() -> None:
 def test_without_scenes_a_picture_is_one_part() -> None:
     bags = with_scenes()
     for examples in (
-        training_set(bags, HeadConfig(scenes=False)),
-        training_set(replace(bags, scenes=SceneBags.none(INSTANCES, WIDTH)), HeadConfig()),
+        training_set(bags, one_head(scenes=False)),
+        training_set(replace(bags, scenes=SceneBags.none(INSTANCES, WIDTH)), one_head()),
     ):
         assert examples.labels.shape == (48, 1, CLASSES) and len(examples.instances) == 48
 
@@ -122,7 +122,7 @@ def test_what_lies_under_a_click() -> None:
 
 
 def test_identity_covers_the_scenes() -> None:
-    bags, config = with_scenes(), HeadConfig()
+    bags, config = with_scenes(), one_head()
     scenes = bags.scenes
     instances, parts, part_of, folds = (
         array.copy() for array in (scenes.instances, scenes.parts, scenes.part_of, scenes.folds)
@@ -140,7 +140,7 @@ def test_identity_covers_the_scenes() -> None:
 
 def test_what_is_bad_depends_on_the_picture_under_the_click() -> None:
     """A teacher that is sure of class 2 everywhere is right where a picture of class 2 lies."""
-    bags, config = with_scenes(), HeadConfig()
+    bags, config = with_scenes(), one_head()
     trainer = Trainer(training_set(bags, config), config, lambda line: None, None)
     teacher = Head(WIDTH, CLASSES, 0.5).eval()
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_what_only_scenes_show_is_learned_from_them() -> None:
     """Small on background, the classes look other than alone and large: their centres are drawn anew."""
     strange = 7
     bags = replace(noisy_bags(), scenes=noisy_scenes(seed=strange, count=120))
-    config = HeadConfig(least_steps=1, epochs=12)
+    config = one_head(epochs=12)
     unseen = noisy_scenes(seed=strange, count=60, noise=2)
     x, truth = torch.from_numpy(unseen.instances.astype(np.float32)), unseen.under()
     own = INSTANCES // PARTS
