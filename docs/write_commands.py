@@ -39,11 +39,21 @@ def describe(parameter: Any) -> str:
     return f"{parameter.help} Default: `{default}`."
 
 
+def commands_of(group: Any, before: str = "") -> dict[str, Any]:
+    """Every command by its name, those of a group too: ``models pull``."""
+    found = {}
+    for name, command in group.commands.items():
+        found[f"{before}{name}"] = command
+        if hasattr(command, "commands"):
+            found |= commands_of(command, f"{before}{name} ")
+    return found
+
+
 def fill(page: str) -> str:
     """The page with every block between ``<!-- options: NAME -->`` and ``<!-- end -->`` written anew."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = commands_of(typer.main.get_command(app))
     return re.sub(
-        r"(<!-- options: (\S+) -->\n).*?(<!-- end -->)",
+        r"(<!-- options: ([^\n]+) -->\n).*?(<!-- end -->)",
         lambda block: f"{block[1]}{table_of(commands[block[2]])}\n{block[3]}",
         page,
         flags=re.DOTALL,

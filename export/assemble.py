@@ -15,6 +15,7 @@ from torch import nn
 from gransam_sdk.bundle import Bundle, HeadInfo, open_bundle
 from gransam_sdk.errors import BundleError
 from gransam_sdk.models.nano import FEATURES, WIDTH
+from gransam_sdk.models.sam_checkpoint import read_sam_checkpoint
 from gransam_sdk.runtime.canary import canary_outputs
 from gransam_sdk.runtime.load import open_sessions
 from gransam_sdk.runtime.model import Model
@@ -26,6 +27,8 @@ from .head import head_graph
 from .nano import deployed, nano_graphs, read_checkpoint
 from .onnx_file import OPSET
 from .parity import measure_parity
+from .sam import PlainSam, sam_manifest
+from .sam_graphs import deployed_sam, sam_graphs
 
 CANARY_POINTS = ((0.3, 0.27), (0.7, 0.5), (0.25, 0.75), (0.85, 0.1))
 CANARY_TOLERANCE = 0.01
@@ -67,19 +70,69 @@ def compile_nano(
     check_target(out, overwrite=overwrite)
     nano = deployed(read_checkpoint(checkpoint))
     log("exporting the image, prompt and mask graphs")
-    graphs = nano_graphs(nano, side)
-    manifest = _nano_manifest(name, side)
+    graphs, manifest = nano_graphs(nano, side), _nano_manifest(name, side)
+    _prove(nano, graphs, manifest, photos, card, log)
+    return write_bundle(out, manifest, {CARD: card.read_bytes()}, graphs, overwrite=overwrite)
+
+
+def compile_sam(
+    checkpoint: Path,
+    out: Path,
+    *,
+    arch: str,
+    name: str,
+    photos: Sequence[Path],
+    card: Path,
+    overwrite: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+) -> Bundle:
+    """Makes a bundle without a head from a SAM or MobileSAM checkpoint.
+
+    Args:
+        checkpoint: The official file, or one with the same keys.
+        out: Folder to write.
+        arch: A name in ``models.segment_anything.ARCHITECTURES``.
+        name: The bundle's name.
+        photos: Real photos to measure parity on.
+        card: Model card in Markdown.
+        overwrite: Replace a bundle that is already there.
+        log: Told what is being done.
+
+    Raises:
+        InputError: The checkpoint is of another kind.
+        BundleError: The graphs do not compute what the torch module computes.
+    """
+    check_target(out, overwrite=overwrite)
+    sam = deployed_sam(read_sam_checkpoint(checkpoint, arch))
+    log("exporting the image, prompt and mask graphs")
+    graphs, manifest = sam_graphs(sam), sam_manifest(name, arch, sam, checkpoint)
+    _prove(PlainSam(sam), graphs, manifest, photos, card, log)
+    return write_bundle(out, manifest, {CARD: card.read_bytes()}, graphs, overwrite=overwrite)
+
+
+def _prove(
+    plain: nn.Module,
+    graphs: Mapping[str, bytes],
+    manifest: dict[str, Any],
+    photos: Sequence[Path],
+    card: Path,
+    log: Callable[[str], None],
+) -> None:
+    """Measures parity of graphs with the plain module, and puts it and the canary into the manifest.
+
+    Raises:
+        BundleError: They do not agree.
+    """
     files = {CARD: card.read_bytes()}
     with tempfile.TemporaryDirectory() as scratch, _unchecked(Path(scratch), manifest, files, graphs) as model:
         log(f"comparing them with PyTorch on {len(photos)} photos")
-        parity = measure_parity(model, nano, photos)
+        parity = measure_parity(model, plain, photos)
         log(f"  {parity.masks} masks, mean IoU {parity.mask_iou_mean:.6f}, tokens within {parity.tokens_max_abs:.1e}")
         if not parity.passes:
-            raise BundleError(f"parity of {checkpoint.name}", expected="parity.py's bars", found=str(parity))
+            raise BundleError(f"parity of {manifest['name']}", expected="parity.py's bars", found=str(parity))
         manifest["parity"] = {"reference": "PyTorch module, weights rounded to 16 bits", **parity.to_json()}
         manifest["parity"].pop("worst_photo")
         manifest["canary"] = _recorded_canary(model)
-    return write_bundle(out, manifest, files, graphs, overwrite=overwrite)
 
 
 def add_head(

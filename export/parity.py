@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from gransam_sdk.errors import EnvironmentFault, InputError
-from gransam_sdk.models.nano import Nano
 from gransam_sdk.runtime.decode import as_pixels
 from gransam_sdk.runtime.model import Model
 from gransam_sdk.shapes import Bool, Float
@@ -63,15 +63,21 @@ Outputs = tuple[Float, Float, Float]
 """Tokens (g,4,d), predicted IoU (g,4) and low-res logits (g,4,l,l) of one photo."""
 
 
-def run_torch(nano: Nano, image: Float, points: Float) -> Outputs:
-    """The plain module: nothing hoisted, nothing absorbed."""
+def run_torch(plain: nn.Module, image: Float, points: Float) -> Outputs:
+    """The plain module: nothing hoisted, nothing absorbed.
+
+    Args:
+        plain: Of (1,3,s,s) and (g,2) makes tokens, predicted IoU and low-res logits of all four masks.
+        image: (1,3,s,s), as the runtime prepares it.
+        points: (g,2) XY in [0,1] of the model square.
+    """
     with torch.no_grad():
-        tokens, iou, logits = nano(torch.from_numpy(image), torch.from_numpy(points))
+        tokens, iou, logits = plain(torch.from_numpy(image), torch.from_numpy(points))
     return tokens.numpy(), iou.numpy(), logits.numpy()
 
 
-def run_graphs(model: Model, photo: Path, points: Float) -> tuple[Float, Outputs]:
-    """The bundle's graphs through the runtime; also the (1,3,s,s) input that they saw."""
+def run_graphs(model: Model, photo: Path, points: Float) -> tuple[Float, Float, Outputs]:
+    """The bundle's graphs through the runtime, before it the (1,3,s,s) input and the points (g,2) that they saw."""
     pixels = as_pixels(photo)
     frame = model.frame(pixels)
     image = model.prepare(pixels, frame)
@@ -84,28 +90,28 @@ def run_graphs(model: Model, photo: Path, points: Float) -> tuple[Float, Outputs
         tokens.append(prompts.tokens)
         iou.append(prompts.iou)
         logits.append(np.stack(every, axis=1))
-    return image, (np.concatenate(tokens), np.concatenate(iou), np.concatenate(logits))
+    return image, frame.to_model(points), (np.concatenate(tokens), np.concatenate(iou), np.concatenate(logits))
 
 
-def measure_parity(model: Model, nano: Nano, photos: Sequence[Path]) -> Parity:
+def measure_parity(model: Model, plain: nn.Module, photos: Sequence[Path]) -> Parity:
     """Compares a bundle's graphs with the plain torch module on the bundle's point grid.
 
     Args:
         model: Open sessions of the bundle.
-        nano: The module with the same rounded weights.
+        plain: The module with the same rounded weights, see ``run_torch``.
         photos: Real photos.
 
     Raises:
         InputError: No photos.
     """
     points = PointGrid(per_side=model.bundle.points_per_side).points()
-    pairs = ((photo.name, *_both(model, nano, photo, points)) for photo in photos)
+    pairs = ((photo.name, *_both(model, plain, photo, points)) for photo in photos)
     return summarise(pairs)
 
 
-def _both(model: Model, nano: Nano, photo: Path, points: Float) -> tuple[Outputs, Outputs]:
-    image, found = run_graphs(model, photo, points)
-    return found, run_torch(nano, image, points)
+def _both(model: Model, plain: nn.Module, photo: Path, points: Float) -> tuple[Outputs, Outputs]:
+    image, in_square, found = run_graphs(model, photo, points)
+    return found, run_torch(plain, image, in_square)
 
 
 def summarise(pairs: Iterable[tuple[str, Outputs, Outputs]]) -> Parity:

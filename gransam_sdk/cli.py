@@ -29,6 +29,7 @@ from .commands.compile import compile_
 from .commands.crawl import crawl
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
+from .commands.models import models
 from .commands.streams import narrate
 from .commands.synth import synth
 from .commands.train import train
@@ -66,6 +67,7 @@ app.command()(train)
 app.command()(synth)
 app.command()(crawl)
 app.command("compile")(compile_)
+app.add_typer(models, name="models")
 app.command()(doctor)
 
 

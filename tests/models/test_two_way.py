@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import sys
-import warnings
 from types import ModuleType
 
 import pytest
 import torch
 
+from gransam_sdk.models.segment_anything import import_package
 from gransam_sdk.models.two_way import TwoWayTransformer, grid_positions
-
-_TORCHVISION = {
-    "torchvision": (),
-    "torchvision.ops": (),
-    "torchvision.ops.boxes": ("batched_nms", "box_area"),
-    "torchvision.transforms": (),
-    "torchvision.transforms.functional": ("resize", "to_pil_image"),
-}
 
 
 @pytest.fixture(scope="module")
 def sam_transformer() -> ModuleType:
-    """segment_anything imports torchvision at package import; its transformer uses none of it."""
-    stand_ins = {name: ModuleType(name) for name in _TORCHVISION if name not in sys.modules}
-    for name, module in stand_ins.items():
-        for attribute in _TORCHVISION[name]:
-            setattr(module, attribute, None)
-    sys.modules.update(stand_ins)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("segment_anything.modeling.transformer")
-    finally:
-        for name in stand_ins:
-            del sys.modules[name]
+    """The package's own."""
+    import_package()
+    return importlib.import_module("segment_anything.modeling.transformer")
 
 
 def test_equals_segment_anything(sam_transformer: ModuleType) -> None:

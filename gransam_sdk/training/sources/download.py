@@ -11,26 +11,23 @@ import email.utils
 import http.client
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.message import Message
-from functools import partial
-from typing import IO, Any
+from typing import TypeVar
 from urllib import request
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
 
 from ...errors import InputError
-from ...version import __version__
 from .fetch_fault import FetchFault
-from .guarded_connection import GuardedConnection, GuardedTlsConnection, Limits, check_written
+from .guarded_connection import Limits
+from .guarded_requests import USER_AGENT, Asked, Plain, Tls, WebRedirects, host_of
 
-USER_AGENT = f"gransam-sdk/{__version__} (collects openly licensed example pictures)"
+__all__ = ["USER_AGENT", "Answer", "Fetcher", "Manners"]
 
 _PIECE = 1 << 16
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Status codes after which the same request may succeed later."""
-_RESERVED = "%/:=&?~#+!$,;'@()*[]"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +85,12 @@ class Fetcher:
         self._opener = request.OpenerDirector()
         for handler in (
             request.ProxyHandler(),
-            _Plain(),
-            _Tls(),
+            Plain(),
+            Tls(),
             request.HTTPDefaultErrorHandler(),
             request.HTTPErrorProcessor(),
             request.UnknownHandler(),
-            _WebRedirects(self._take_turn),
+            WebRedirects(self._take_turn),
         ):
             self._opener.add_handler(handler)
 
@@ -118,7 +115,37 @@ class Fetcher:
         Raises:
             FetchFault: It came to nothing.
         """
-        host = _check_url(url)
+
+        def take(response: http.client.HTTPResponse) -> Answer:
+            kind = response.headers.get_content_type() if "Content-Type" in response.headers else ""
+            if not accept(kind):
+                raise FetchFault("content-type", kind)
+            return Answer(_read(response, max_bytes), kind)
+
+        return self.read(url, take, interval=interval, named_by_user=named_by_user)
+
+    def read(
+        self,
+        url: str,
+        take: Callable[[http.client.HTTPResponse], _T],
+        *,
+        interval: float,
+        headers: Callable[[], Mapping[str, str]] = dict,
+        named_by_user: bool = False,
+    ) -> _T:
+        """Fetches one address as ``get`` does, and leaves the body to somebody else.
+
+        Args:
+            url: Its address.
+            take: Reads an answer's body; ``http.client.IncompleteRead`` from it means that the rest is to be fetched.
+            interval: Seconds between two requests to a host.
+            headers: Asked before each attempt for what it sends along, redirects included.
+            named_by_user: Whether the user named this host.
+
+        Raises:
+            FetchFault: It came to nothing.
+        """
+        host = host_of(url)
         trusted = host if named_by_user else ""
         left = self._manners.attempts
         pause = self._manners.backoff
@@ -126,7 +153,7 @@ class Fetcher:
             self._take_turn(host, interval)
             left -= 1
             try:
-                return self._try_once(url, max_bytes, interval, accept, trusted)
+                return self._try_once(url, take, interval, headers(), trusted)
             except FetchFault as fault:
                 if not left or not fault.passing or fault.retry_after > self._manners.max_wait:
                     raise
@@ -143,17 +170,19 @@ class Fetcher:
         return turn - now
 
     def _try_once(
-        self, url: str, max_bytes: int, interval: float, accept: Callable[[str], bool], trusted: str
-    ) -> Answer:
+        self,
+        url: str,
+        take: Callable[[http.client.HTTPResponse], _T],
+        interval: float,
+        headers: Mapping[str, str],
+        trusted: str,
+    ) -> _T:
         manners = self._manners
         limits = Limits(silence=manners.timeout, end=time.monotonic() + manners.deadline)
         try:
-            asked = _Asked(url, limits=limits, interval=interval, trusted=trusted, allow_private=self._allow_private)
+            asked = Asked(url, headers, limits, interval=interval, trusted=trusted, allow_private=self._allow_private)
             with self._opener.open(asked, timeout=manners.timeout) as response:
-                kind = response.headers.get_content_type() if "Content-Type" in response.headers else ""
-                if not accept(kind):
-                    raise FetchFault("content-type", kind)
-                return Answer(_read(response, max_bytes), kind)
+                return take(response)
         except HTTPError as error:
             error.close()  # not by "with", which a body that a redirect has closed refuses
             raise _refusal(error) from error
@@ -170,98 +199,9 @@ class Fetcher:
             raise FetchFault("unreachable", str(cause) or type(cause).__name__, passing=True) from error
 
 
-class _Asked(request.Request):
-    """A request that knows what holds for it and for those that it is redirected to.
-
-    Args:
-        url: A web address.
-        limits: Of the whole download.
-        interval: Seconds between two requests to a host.
-        trusted: Host that may be private; empty for none.
-        allow_private: Whether every host may be.
-    """
-
-    def __init__(self, url: str, *, limits: Limits, interval: float, trusted: str, allow_private: bool) -> None:
-        super().__init__(quote(url, safe=_RESERVED), headers={"User-Agent": USER_AGENT})
-        self.limits, self.interval, self.trusted, self.allow_private = limits, interval, trusted, allow_private
-        self._server = self.host
-
-    def redirected(self, url: str) -> _Asked:
-        """The next request of the same download."""
-        return _Asked(
-            url, limits=self.limits, interval=self.interval, trusted=self.trusted, allow_private=self.allow_private
-        )
-
-    def open(self, kind: type[GuardedConnection]) -> Callable[..., GuardedConnection]:
-        """What makes the connection, to the server or to the proxy that urllib has put in its place by now.
-
-        Raises:
-            FetchFault: ``address``: the server is not public, as far as can be known before its name is resolved.
-        """
-        host = _check_url(self.full_url)
-        may_be_private = self.allow_private or host == self.trusted
-        if not may_be_private:
-            check_written(host)
-        return partial(kind, limits=self.limits, anywhere=may_be_private or self.host != self._server)
-
-
-class _Plain(request.HTTPHandler):
-    """``http``, through guarded connections."""
-
-    def http_open(self, req: Any) -> http.client.HTTPResponse:
-        return self.do_open(req.open(GuardedConnection), req)
-
-
-class _Tls(request.HTTPSHandler):
-    """``https``, through guarded connections."""
-
-    def https_open(self, req: Any) -> http.client.HTTPResponse:
-        return self.do_open(req.open(GuardedTlsConnection), req)
-
-
-class _WebRedirects(request.HTTPRedirectHandler):
-    """Follows a few redirects, to web addresses only, each host in its turn.
-
-    Args:
-        take_turn: Of the fetcher.
-    """
-
-    max_redirections = 5
-
-    def __init__(self, take_turn: Callable[[str, float], float]) -> None:
-        self._take_turn = take_turn
-
-    def redirect_request(
-        self, req: Any, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> request.Request | None:
-        fp.close()  # its body would be read to the end, however long
-        host = _check_url(newurl)
-        if (urlsplit(req.full_url).scheme, urlsplit(newurl).scheme) == ("https", "http"):
-            raise FetchFault("insecure", f"redirected from https to http, at {host}")
-        req.limits.end += self._take_turn(host, req.interval)
-        after: _Asked = req.redirected(newurl)
-        return after
-
-
 def wait(seconds: float) -> None:
     """The single place where this module sleeps."""
     time.sleep(seconds)
-
-
-def _check_url(url: str) -> str:
-    """The host of a web address.
-
-    Raises:
-        FetchFault: It is none.
-    """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError as error:
-        raise FetchFault("url", str(error)) from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise FetchFault("url", f"{url[:80]!r} is no http(s) address")
-    return host
 
 
 def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:

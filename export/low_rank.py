@@ -1,0 +1,276 @@
+"""The two-way decoder in low-rank form: after the first block no image token of a prompt is ever multiplied out.
+
+Equal to ``gransam_sdk.models.two_way.TwoWayTransformer`` of depth 2 up to rounding; ``docs/decoder.md`` derives it and
+counts it. With N image tokens, t = 7 tokens a prompt, heads h of width w, and a centred row c(x) = x - mean(x):
+
+* Attention of image to tokens adds A·M to the image, A (N,h·t) the weights, M (h·t,d) what the tokens say. Each head's
+  weights sum to 1, so any vector v is added to all image tokens by adding v/h to each row of M.
+* LayerNorm then makes X = scale·F + mixᵀ·rows + β, with F (N,d) the same for all prompts: ``ImageTokens``.
+* Its variance is a quadratic form in A: ‖c(x)‖² + 2·A·(M c(x)) + A(M Mᵀ)Aᵀ. It may cancel, so it stays in 32 bits.
+* A projection X·W is scale·(F·W) + mixᵀ·(rows·W) + β·W, with F·W computed once a photo.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from gransam_sdk.errors import InputError
+from gransam_sdk.models.two_way import Attention, TwoWayBlock, TwoWayTransformer
+
+
+class Hoisted(NamedTuple):
+    """What decoding needs of a photo, whatever the prompt; ``hoist`` makes them with a first axis b."""
+
+    k1: Tensor  # (h,w,N) first block, token to image
+    v1: Tensor  # (h,N,w)
+    q1: Tensor  # (h,w,N) first block, image to token
+    k2: Tensor  # (h,w,N) second block, token to image, F's share
+    v2: Tensor  # (h,N,w)
+    q2: Tensor  # (h,w,N) second block, image to token, F's share
+    k3: Tensor  # (h,w,N) final attention, F's share
+    v3: Tensor  # (h,N,w)
+    cross1: Tensor  # (h,w,N) first norm: photo times first update
+    cross21: Tensor  # (h,w,N) second norm: photo times first update
+    cross22: Tensor  # (h,w,N) second norm: photo times second update
+    norms: Tensor  # (3,N) first norm: without weights; second norm: what goes with scale², and with 2·scale
+
+
+class ImageTokens(NamedTuple):
+    """Image tokens of g prompts after a norm, X = scale·F + mixᵀ·rows + β; j = h·t, then 2·h·t."""
+
+    scale: Tensor  # (g,N)
+    mix: Tensor  # (g,j,N)
+    rows: Tensor  # (g,j,d)
+
+
+class LowRankTransformer(nn.Module):
+    """The plain transformer's weights, and what follows from them and the positions alone.
+
+    Args:
+        plain: The plain transformer, of depth 2.
+        key_pe: (N,d) positional encoding of the image tokens.
+
+    Raises:
+        InputError: Another depth.
+    """
+
+    key_pe: Tensor
+    position_k2: Tensor
+    position_q2: Tensor
+    position_k3: Tensor
+    offset_v2: Tensor
+    offset_v3: Tensor
+
+    def __init__(self, plain: TwoWayTransformer, key_pe: Tensor) -> None:
+        super().__init__()
+        if len(plain.layers) != 2:
+            raise InputError("low-rank decoder", expected="two blocks", found=str(len(plain.layers)))
+        self.plain = plain
+        self.first, self.second = (cast("TwoWayBlock", layer) for layer in plain.layers)
+        to_image, to_token = self.second.cross_attn_token_to_image, self.second.cross_attn_image_to_token
+        final, beta1, beta2 = plain.final_attn_token_to_image, self.first.norm4.bias, self.second.norm4.bias
+        self.register_buffer("key_pe", key_pe)
+        # A softmax over image tokens does not see what is the same for all of them: keys need no bias and no β.
+        self.register_buffer("position_k2", _project_positions(to_image, to_image.k_proj, key_pe))
+        self.register_buffer("position_q2", _project_positions(to_token, to_token.q_proj, key_pe + beta1, bias=True))
+        self.register_buffer("position_k3", _project_positions(final, final.k_proj, key_pe))
+        self.register_buffer("offset_v2", to_image.v_proj(beta1).unflatten(0, (to_image.heads, 1, -1)).detach())
+        self.register_buffer("offset_v3", final.v_proj(beta2).unflatten(0, (final.heads, 1, -1)).detach())
+
+    def hoist(self, keys: Tensor) -> tuple[Hoisted, Tensor]:
+        """What decoding needs of photos.
+
+        Args:
+            keys: (b,N,d) image embedding plus the no-mask embedding.
+
+        Returns:
+            ``Hoisted``, and F (b,N,d) of the image tokens that ``decode`` returns.
+        """
+        first, second = self.first, self.second
+        update1, update2 = first.cross_attn_image_to_token, second.cross_attn_image_to_token
+        to_image, final = second.cross_attn_token_to_image, self.plain.final_attn_token_to_image
+        x, keyed, gain = _centre(keys), keys + self.key_pe, first.norm4.weight
+        scaled = x * gain  # F after the first norm
+        u = _centre(scaled)
+        shared = u * second.norm4.weight  # F after the second norm
+        back = _centre(u * gain)
+        out1, out2 = update1.out_proj, update2.out_proj
+        norms = (
+            x.square().sum(-1) + 2.0 * (x @ out1.bias),
+            u.square().sum(-1) + 2.0 * (back @ out1.bias),
+            u @ (out2.bias + first.norm4.bias),
+        )
+        hoisted = Hoisted(
+            _columns(first.cross_attn_token_to_image, first.cross_attn_token_to_image.k_proj(keyed)),
+            first.cross_attn_token_to_image.split(first.cross_attn_token_to_image.v_proj(keys)),
+            _columns(update1, update1.q_proj(keyed)),
+            _columns(to_image, scaled @ to_image.k_proj.weight.T),
+            to_image.split(scaled @ to_image.v_proj.weight.T),
+            _columns(update2, scaled @ update2.q_proj.weight.T),
+            _columns(final, shared @ final.k_proj.weight.T),
+            final.split(shared @ final.v_proj.weight.T),
+            _columns(update1, x @ out1.weight),
+            _columns(update1, back @ out1.weight),
+            _columns(update2, u @ out2.weight),
+            torch.stack(norms, dim=1),
+        )
+        return hoisted, shared
+
+    def decode(self, hoisted: Hoisted, tokens: Tensor) -> tuple[Tensor, ImageTokens]:
+        """Runs the transformer for g prompts of one photo.
+
+        Args:
+            hoisted: Of this photo, without the first axis.
+            tokens: (g,t,d) prompt and output tokens.
+
+        Returns:
+            Tokens (g,t,d) and image tokens after attention; their β is the second block's ``norm4.bias``.
+        """
+        first, second, final = self.first, self.second, self.plain.final_attn_token_to_image
+        queries = first.attend_self(tokens, tokens)
+        to_image = first.cross_attn_token_to_image
+        weights = (_scaled(to_image, to_image.q_proj, queries + tokens) @ hoisted.k1).softmax(-1)
+        queries = first.norm2(queries + _merge(to_image, weights @ hoisted.v1))
+        queries = first.norm3(queries + first.mlp(queries))
+        update = first.cross_attn_image_to_token
+        mix1 = _softmax_over_tokens(_scaled(update, update.k_proj, queries + tokens) @ hoisted.q1)
+        values1 = update.split(update.v_proj(queries))
+        image = self._after_first(hoisted, mix1, values1)
+
+        queries = second.attend_self(queries, tokens)
+        to_image = second.cross_attn_token_to_image
+        asked = _scaled(to_image, to_image.q_proj, queries + tokens)
+        weights = _scores(asked, to_image.k_proj, hoisted.k2, self.position_k2, image).softmax(-1)
+        attended = _mix_values(to_image, weights, hoisted.v2, image) + self.offset_v2
+        queries = second.norm2(queries + _merge(to_image, attended))
+        queries = second.norm3(queries + second.mlp(queries))
+        update = second.cross_attn_image_to_token
+        asked = _scaled(update, update.k_proj, queries + tokens)
+        mix2 = _softmax_over_tokens(_scores(asked, update.q_proj, hoisted.q2, self.position_q2, image))
+        values2 = update.split(update.v_proj(queries))
+        image = self._after_second(hoisted, image, mix2, values1, values2)
+
+        asked = _scaled(final, final.q_proj, queries + tokens)
+        weights = _scores(asked, final.k_proj, hoisted.k3, self.position_k3, image).softmax(-1)
+        attended = _mix_values(final, weights, hoisted.v3, image) + self.offset_v3
+        return self.plain.norm_final_attn(queries + _merge(final, attended)), image
+
+    def _after_first(self, hoisted: Hoisted, mix: Tensor, values: Tensor) -> ImageTokens:
+        """First norm, from weights (g,h·t,N) and token values (g,h,t,w)."""
+        norm = self.first.norm4
+        rows = _centre(_say(self.first.cross_attn_image_to_token, values))
+        cross = _dot(mix, (values @ hoisted.cross1).flatten(1, 2))
+        scale = _scale(norm, hoisted.norms[0] + 2.0 * cross + _quadratic(mix, rows))
+        return ImageTokens(scale, mix * scale[:, None], rows * norm.weight)
+
+    def _after_second(
+        self, hoisted: Hoisted, image: ImageTokens, mix: Tensor, values1: Tensor, values2: Tensor
+    ) -> ImageTokens:
+        """Second norm, from the image after the first, new weights (g,h·t,N) and both blocks' token values."""
+        norm = self.second.norm4
+        # β of the first norm joins the tokens' rows, as any vector that all image tokens get.
+        new = _say(self.second.cross_attn_image_to_token, values2, self.first.norm4.bias)
+        rows = _centre(torch.cat([image.rows, new], dim=1))
+        mixed, before = torch.cat([image.mix, mix], dim=1), image.scale
+        cross = _dot(image.mix, (values1 @ hoisted.cross21).flatten(1, 2))
+        cross = cross + _dot(mix, (values2 @ hoisted.cross22).flatten(1, 2)) + hoisted.norms[2]
+        scale = _scale(norm, before * (before * hoisted.norms[1] + 2.0 * cross) + _quadratic(mixed, rows))
+        return ImageTokens(before * scale, mixed * scale[:, None], rows * norm.weight)
+
+
+def multiply_out(image: ImageTokens, shared: Tensor, bias: Tensor) -> Tensor:
+    """Image tokens (g,N,d) from F (N,d) and β (d,): for checks, never in a graph."""
+    return image.scale[..., None] * shared + image.mix.transpose(1, 2) @ image.rows + bias
+
+
+def _centre(x: Tensor) -> Tensor:
+    return x - x.mean(-1, keepdim=True)
+
+
+def _columns(attention: Attention, x: Tensor) -> Tensor:
+    """(b,N,h·w) to (b,h,w,N)."""
+    return attention.split(x).transpose(-1, -2)
+
+
+def _scaled(attention: Attention, projection: nn.Linear, x: Tensor) -> Tensor:
+    """(g,t,d) to (g,h,t,w), divided by √w here because t is small."""
+    return attention.split(projection(x)) / math.sqrt(attention.head_width)
+
+
+def _merge(attention: Attention, mixed: Tensor) -> Tensor:
+    """(g,h,t,w) to (g,t,d) through the output projection."""
+    out: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return out
+
+
+def _project_positions(attention: Attention, projection: nn.Linear, x: Tensor, bias: bool = False) -> Tensor:
+    """(N,d) to (h,w,N), computed in 64 bits: done once."""
+    projected = x.double() @ projection.weight.double().T
+    if bias:
+        projected = projected + projection.bias.double()
+    return _columns(attention, projected[None])[0].to(x.dtype).contiguous().detach()
+
+
+def _softmax_over_tokens(scores: Tensor) -> Tensor:
+    """(g,h,t,N): softmax over t, to (g,h·t,N); written out, because engines are slow at seven-wide softmax."""
+    powers = (scores - scores.amax(2, keepdim=True)).exp()
+    return (powers / powers.sum(2, keepdim=True)).flatten(1, 2)
+
+
+def _say(attention: Attention, values: Tensor, extra: Tensor | None = None) -> Tensor:
+    """M (g,h·t,d): what each head adds to an image token that looks at one token; (g,h,t,w) values.
+
+    Args:
+        attention: Image to token.
+        values: Token values.
+        extra: (d,) a vector that every image token gets besides.
+    """
+    projection: Tensor = attention.out_proj.weight.T.unflatten(0, (attention.heads, attention.head_width))
+    bias = attention.out_proj.bias if extra is None else attention.out_proj.bias + extra
+    return (values @ projection + bias / attention.heads).flatten(1, 2)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(g,j,N) twice to (g,N), for each image token."""
+    return (a * b).sum(1)
+
+
+def _quadratic(mix: Tensor, rows: Tensor) -> Tensor:
+    """‖mixᵀ·rows‖² of each image token: (g,j,N) and (g,j,d) to (g,N)."""
+    return _dot(mix, (rows @ rows.transpose(1, 2)) @ mix)
+
+
+def _scale(norm: nn.LayerNorm, squares: Tensor) -> Tensor:
+    """LayerNorm's factor from sums of squares (g,N); rounding may leave one of nearly 0 below it."""
+    return (squares.clamp(min=0.0) / norm.weight.shape[0] + norm.eps).rsqrt()
+
+
+def _scores(queries: Tensor, projection: nn.Linear, hoisted: Tensor, position: Tensor, image: ImageTokens) -> Tensor:
+    """Tokens (g,h,t,w) times projected image tokens: (g,h,t,N).
+
+    Args:
+        queries: Already divided by √w.
+        projection: Of the image tokens.
+        hoisted: (h,w,N) F's share.
+        position: (h,w,N) the positions' share and what follows from weights alone.
+        image: The prompts' image tokens.
+    """
+    heads, width = queries.shape[1], queries.shape[3]
+    rows = (image.rows @ projection.weight.T).unflatten(2, (heads, width))  # (g,j,h,w)
+    small = (queries @ rows.permute(0, 2, 3, 1)).flatten(1, 2)  # (g,h·t,j)
+    low = (small @ image.mix).unflatten(1, (heads, queries.shape[2]))
+    out: Tensor = image.scale[:, None, None] * (queries @ hoisted) + low + queries @ position
+    return out
+
+
+def _mix_values(attention: Attention, weights: Tensor, hoisted: Tensor, image: ImageTokens) -> Tensor:
+    """Attention weights (g,h,t,N) times projected image tokens, but for β and bias: (g,h,t,w)."""
+    heads, tokens = weights.shape[1:3]
+    small = (weights.flatten(1, 2) @ image.mix.transpose(1, 2)).unflatten(1, (heads, tokens))  # (g,h,t,j)
+    rows = attention.split(image.rows @ attention.v_proj.weight.T)  # (g,h,j,w)
+    out: Tensor = (weights * image.scale[:, None, None]) @ hoisted + small @ rows
+    return out
