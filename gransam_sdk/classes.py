@@ -153,7 +153,7 @@ def select_classes(
         wishes = [Wish(where="bundle", name=info.name) for info in classes]
     if not wishes and (specs is not None or file is not None):
         raise InputError("classes", expected="at least one class", found="none")
-    labels = _make_labels(wishes, classes)
+    labels = _make_labels(wishes, classes, len(classes) + background)
     if background and any(label.name.casefold() == BACKGROUND for label in labels):
         expected = f"labels with other names than {BACKGROUND}, which this bundle's head has a column for"
         raise InputError("classes", expected=expected, found=f"a label {BACKGROUND}")
@@ -172,7 +172,7 @@ def _parse_spec(spec: str) -> Wish:
     return Wish(where=f"class spec {spec!r}", name=name, members=words)
 
 
-def _make_labels(wishes: Sequence[Wish], classes: Sequence[ClassInfo]) -> list[Label]:
+def _make_labels(wishes: Sequence[Wish], classes: Sequence[ClassInfo], columns_in_all: int) -> list[Label]:
     """Look the wishes up; without members a label is the class that its name means, under the bundle's name."""
     names = {info.name: column for column, info in enumerate(classes)}
     aliases = {alias: column for column, info in enumerate(classes) for alias in info.aliases}
@@ -192,9 +192,23 @@ def _make_labels(wishes: Sequence[Wish], classes: Sequence[ClassInfo]) -> list[L
                 raise InputError(wish.where, expected="each class in one label", found=found)
             taken[column] = name
         color = wish.color or classes[members[0]].color
-        threshold = wish.threshold or min(classes[column].threshold for column in members)
+        threshold = wish.threshold or _group_threshold(
+            [classes[column].threshold for column in members], columns_in_all
+        )
         labels.append(Label(id=len(labels) + 1, name=name, members=members, color=color, threshold=threshold))
     return labels
+
+
+def _group_threshold(thresholds: Sequence[float], columns: int) -> float:
+    """The lowest of the members' thresholds, raised by what chance alone gives a group.
+
+    A mask that shows nothing has a probability of 1/c for each of c columns, m/c for a group of m; the threshold leaves
+    the group the same share of what is above chance as the member has.
+    """
+    lowest, size = min(thresholds), len(thresholds)
+    if size == 1 or size >= columns:
+        return lowest
+    return round(1.0 - (1.0 - lowest) * (columns - size) / (columns - 1), 4)
 
 
 def _thresholds_by_label(

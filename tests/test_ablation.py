@@ -291,7 +291,7 @@ def test_cells_of_different_settings_have_different_files() -> None:
 
 def test_rows_by_name_bring_their_reference() -> None:
     names = [row.name for row in ablation.chosen_rows(["shipped: tokens alone"], quick=False)]
-    assert names == ["shipped", "shipped: tokens alone"]
+    assert names == ["shipped, one head", "shipped: tokens alone"]
     assert len(ablation.chosen_rows([], quick=False)) == len(ablation.rows_to_measure())
     quick = ablation.chosen_rows([], quick=True)
     assert len(quick) == 4 and {row.config.epochs for row in quick} == {ablation.QUICK_EPOCHS}

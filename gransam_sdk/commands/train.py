@@ -82,7 +82,7 @@ def train(
         narrate(f"skipped {path}: {reason}")
     if len(bags.classes) == 1:
         narrate("one class: background gets a logit of its own, learned from the _background pictures")
-        config = replace(config, background="explicit", hold_out=0.0)
+        config = replace(config, background="explicit", hold_out=0.0, rim=PAPER.rim)
     unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
     try:
         rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)

@@ -22,7 +22,7 @@ then uncertainty distillation).
 
 - **Example pictures**: {len(bags.labels) - background} of the classes, {background} of background, and
   {len(bags.scenes.folds) if config.scenes else 0} scenes composed of them.
-- **Setting**: {config.members} heads averaged, inputs {config.inputs}, background {config.background}, {_rim(config)},
+- **Setting**: {_heads(config)}, inputs {config.inputs}, background {config.background}, {_rim(config)},
   dropout {config.dropout}, a = {config.divisor}, {" + ".join(map(str, fitted.epochs))} epochs, weight of uncertainty
   {config.uncertainty_weight}, of background {config.background_weight}, seed {config.seed}.
 - **On the example pictures themselves**: {fitted.bag_accuracy:.1%} of the pictures get their folder's class; the
@@ -33,6 +33,10 @@ then uncertainty distillation).
 
 {chr(10).join(table)}
 """
+
+
+def _heads(config: HeadConfig) -> str:
+    return f"{config.members} heads averaged" if config.members > 1 else "one head"
 
 
 def _rim(config: HeadConfig) -> str:

@@ -46,7 +46,8 @@ class HeadConfig:
             and the student is to be unsure of what lies under a click on background.
         rim: From this share of its picture's rim, a mask is taken for what surrounds the object (ours; objects seldom
             lie along the rim, sky and sea do). Its instance is in no class's bag: implicit background makes it bad for
-            the student, explicit background a bag of its own. More than 1: no such rule.
+            the student, explicit background a bag of its own. A picture all of whose masks are such keeps them. More
+            than 1: no such rule.
         dropout: Probability of dropping a unit before the last layer; the paper's text says 90 %.
         init: ``xavier``: Xavier-uniform weights and zero biases, as W-TALC; the paper gives none. ``default``: torch's.
         divisor: a of equation (1), unstated in the paper; 8 in W-TALC's code.
@@ -112,7 +113,7 @@ class HeadConfig:
             "background_weight": self.background_weight >= 0.0,
             "weight_decay": self.weight_decay >= 0.0,
             "learning_rate": self.learning_rate > 0.0,
-            "seed": 0 <= self.seed < 2**63,
+            "seed": self.seed >= 0 and (self.seed + 1) * self.members <= 2**63,  # two seeds of 64 bits a member
         }
         counts = ("members", "divisor", "background_batch", "epochs", "least_steps", "patience", "batch")
         checks |= {name: getattr(self, name) >= 1 for name in counts}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from bundle_case import Case, in_graph, in_manifest, set_at
-from bundles import D, HeadKind, K, good_parts, head_model, initializer, model_of, tensor, value, write_good
+from bundles import D, F, HeadKind, K, good_parts, head_model, initializer, model_of, tensor, value, write_good
 from onnx import TensorProto, helper
 
 
@@ -275,6 +275,19 @@ def exchanged_cases() -> Iterator[Case]:
 
         return build
 
+    def other_features(name: str, *axes: int | str) -> Callable[[Path], Path]:
+        """A head that reads no tokens."""
+
+        def build(folder: Path) -> Path:
+            parts, width = good_parts(), int(axes[-1])
+            nodes, logit = [helper.make_node("MatMul", [name, "logit"], ["logits"])], np.zeros((width, K), np.float32)
+            ports = [value(name, axes)], [value("logits", ("g", K))]
+            parts.graphs["head"] = model_of(nodes, *ports, [initializer("logit", logit)]).SerializeToString()
+            parts.manifest["graphs"]["head"]["inputs"] = [tensor(name, *axes)]
+            return parts.write(folder)
+
+        return build
+
     def other_file(folder: Path) -> Path:
         write_good(folder)
         good_parts(seed=1).write(folder.with_name("other"))
@@ -298,4 +311,9 @@ def exchanged_cases() -> Iterator[Case]:
     yield Case("B21", "head-of-other-classes", other_head(D, 5, declared=True), r"\[g, 3\]\n.*\[g, 5\]")
     yield Case("B21", "head-of-other-bundle", other_file, "sha256")
     yield Case("B21", "head-without-background", other_kind(HeadKind(background=True)), r"\[g, 4\]\n.*\[g, 3\]")
+    neither = r"head graph, inputs\n.*tokens float32 \[g, 4, 8\]\n.*pooled"
+    yield Case("B21", "head-of-neither", other_features("pooled", "g", F), neither)
+    one = r"head graph, inputs\n.*features float32 \[g, 5\]\n.*features float32 "
+    yield Case("B18", "head-of-other-features", other_features("features", "g", F + 1), rf"{one}\[g, 6\]")
+    yield Case("B21", "head-of-all-features", other_features("features", "g", 4, F), rf"{one}\[g, 4, 5\]")
     yield Case("B21", "head-of-prompts", other_kind(HeadKind(labels="mask")), r"\[g, 3, 3\]\n.*\[g, 3\]")

@@ -1,7 +1,7 @@
 """Kills trainings at random moments, resumes them, and compares what is left with an unbroken one.
 
-Run by ``test_fit_resume.py``, and by ``test_rehearse.py`` with the word ``rehearsal``; prints JSON. Trainings are
-forked from this process, which has imported all there is and has one thread, so that each begins at once.
+Run by ``test_fit_resume.py``, and with a word by ``test_rehearse.py`` and ``test_ensemble.py``; prints JSON. Trainings
+are forked from this process, which has imported all there is and has one thread, so that each begins at once.
 """
 
 from __future__ import annotations
@@ -36,11 +36,18 @@ def fit_once(checkpoint: Path | None) -> bytes:
     return save(fit_head(BAGS, CONFIG, checkpoint=checkpoint).head.state_dict())
 
 
+def fit_several(checkpoint: Path | None) -> bytes:
+    return save(fit_head(BAGS, one_head(members=2, epochs=4), checkpoint=checkpoint).head.state_dict())
+
+
 def fit_twice(checkpoint: Path | None) -> bytes:
     found = fit_calibrated(REHEARSED, one_head(epochs=3), checkpoint=checkpoint)
     if found.calibration is None:
         raise RuntimeError("there was no rehearsal")
     return save(found.fitted.head.state_dict()) + repr((found.calibration, found.lessons)).encode()
+
+
+FITS: dict[str, Fit] = {"": fit_once, "rehearsal": fit_twice, "ensemble": fit_several}
 
 
 def start(fit: Fit, out: Path, checkpoint: Path) -> int:
@@ -95,4 +102,4 @@ def main(work: Path, kills: int, fit: Fit) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), fit_twice if sys.argv[3:] == ["rehearsal"] else fit_once)
+    main(Path(sys.argv[1]), int(sys.argv[2]), FITS[sys.argv[3] if sys.argv[3:] else ""])

@@ -19,6 +19,7 @@ from gransam_sdk.training.calibrate import (
     calibrate,
     class_thresholds,
     fit_temperature,
+    lowest_threshold,
 )
 from gransam_sdk.training.fit import fit_head
 from gransam_sdk.training.split import split_bags
@@ -56,10 +57,12 @@ def test_instances_that_speak_for_the_answer() -> None:
     assert found[2:].tolist() == logits[1, [7, 8]].tolist()
 
 
-def instances(confidence: list[float], winner: int, truth: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` times instances that give a class these confidences of three, on pictures of class ``truth``."""
+def instances(
+    confidence: list[float], winner: int, truth: int, count: int, columns: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` times instances that give a class these confidences, on pictures of class ``truth``."""
     p = np.array(confidence * count, dtype=np.float32)
-    rows = np.repeat(((1 - p) / 2)[:, None], 3, axis=1)
+    rows = np.repeat(((1 - p) / (columns - 1))[:, None], columns, axis=1)
     rows[:, winner] = p
     return rows.astype(np.float32), np.full(len(p), truth)
 
@@ -69,9 +72,9 @@ def joined(*parts: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarra
 
 
 def thresholds(
-    found: tuple[np.ndarray, np.ndarray], pictures: list[int], target: float = 0.8
+    found: tuple[np.ndarray, np.ndarray], pictures: list[int], target: float = 0.8, default: float = 0.4
 ) -> list[tuple[float, Evidence]]:
-    return class_thresholds(*found, np.array(pictures), target=target, default=0.4)
+    return class_thresholds(*found, np.array(pictures), target=target, default=default)
 
 
 def test_smallest_threshold_that_reaches_the_target() -> None:
@@ -95,6 +98,27 @@ def test_a_class_less_likely_than_all_others_together_is_not_kept() -> None:
     assert thresholds(instances([0.49], winner=0, truth=0, count=40), [20, 0])[0][1].basis == "default"
 
 
+@pytest.mark.parametrize(
+    ("columns", "lowest"), [(2, 0.5), (4, 0.5), (5, 0.5), (6, 0.44), (8, 0.36), (10, 0.31), (11, 0.3), (20, 0.3)]
+)
+def test_the_lowest_threshold_is_well_above_chance(columns: int, lowest: float) -> None:
+    """Four times as likely as the mean of the others, within 0.30 and 0.50."""
+    assert lowest_threshold(columns) == lowest
+    assert lowest * (columns - 1) / (1 - lowest) > (3.9 if columns > 4 else 1.0 - 1e-9)
+    wins = instances([lowest], winner=0, truth=0, count=20, columns=columns)
+    rest = instances([lowest - 0.005], winner=0, truth=0, count=7, columns=columns)
+    found = thresholds(joined(wins, rest), [20] + [0] * (columns - 1))[0]
+    assert found == (lowest, Evidence(precision=1.0, kept=20, pictures=20, basis="target"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "default", "taken"), [(3, 0.4, 0.5), (3, 0.7, 0.7), (11, 0.4, 0.4), (11, 0.2, 0.3)]
+)
+def test_a_default_is_at_least_the_lowest(columns: int, default: float, taken: float) -> None:
+    few = instances([0.9], winner=0, truth=0, count=3, columns=columns)
+    assert [value for value, _ in thresholds(few, [3] * columns, default=default)] == [taken] * columns
+
+
 def test_background_counts_as_wrong() -> None:
     right = instances([0.9, 0.5], winner=0, truth=0, count=20)
     both = joined(right, instances([0.5, 0.5], winner=0, truth=-1, count=20))
@@ -106,9 +130,9 @@ def test_unreachable_target_and_too_little_to_say() -> None:
     both = joined(instances([0.97] * 5, winner=0, truth=0, count=6), instances([0.97] * 5, winner=0, truth=1, count=6))
     first, second = thresholds(both, [6, 6])
     assert first == (0.95, Evidence(precision=0.5, kept=60, pictures=6, basis="highest"))
-    assert second == (0.4, Evidence(precision=None, kept=0, pictures=6, basis="default"))
+    assert second == (0.5, Evidence(precision=None, kept=0, pictures=6, basis="default"))
     threshold, few_pictures = thresholds(instances([0.9] * 30, winner=0, truth=0, count=3), [3])[0]
-    assert (threshold, few_pictures.basis, few_pictures.kept) == (0.4, "default", 90)
+    assert (threshold, few_pictures.basis, few_pictures.kept) == (0.5, "default", 90)
     few_kept = thresholds(instances([0.9], winner=0, truth=0, count=19), [19])[0][1]
     assert (few_kept.basis, few_kept.kept) == ("default", 19)
     assert thresholds(instances([0.9], winner=0, truth=0, count=20), [4])[0][1].basis == "target", "just enough"

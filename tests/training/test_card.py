@@ -50,7 +50,11 @@ def test_numbers_are_those_of_the_training(bags: Bags, rehearsed: Rehearsed) -> 
     assert "Labels 4 classes" in card
     assert "96 of the classes, 24 of background, and 40 scenes" in card
     assert "2 + 2 epochs" in card and "seed 3" in card and "surroundings from 50% of the rim" in card
-    assert "smallest threshold from 0.50 on" in card
+    assert "smallest threshold from 0.50 on" in card and "one head, inputs fused" in card
+    many = " ".join(
+        head_card(replace(bags, classes=tuple("abcdefghijk")), replace(CONFIG, members=4), rehearsed).split()
+    )
+    assert "smallest threshold from 0.30 on" in many and "4 heads averaged, inputs fused" in many
     assert f"{rehearsed.fitted.bag_accuracy:.1%} of the pictures" in card
     assert rehearsed.calibration is not None
     facts = rehearsed.calibration.facts
@@ -65,7 +69,7 @@ def test_nothing_is_claimed_without_a_calibration() -> None:
     config = replace(CONFIG, uncertainty_weight=0.0)
     card = head_card(bags, config, fit_calibrated(bags, config))
     text, rows = card.partition("| class")[0], table(card)[2:]
-    assert "too few pictures to calibrate" in text and "0.4" in text
+    assert "too few pictures to calibrate" in text and "**Threshold** 0.5 for every class" in text
     for claim in ("temperature", "Calibrated", "source precision", "rehearsal"):
         assert claim not in text
     assert [row[2:5] for row in rows] == [["0", "", ""]] * 4, "held out, found, precision"

@@ -121,6 +121,8 @@ def test_papers_setting() -> None:
         {"patience": 0},
         {"weight_decay": -1e-4},
         {"seed": -1},
+        {"seed": 2**61, "members": 4},
+        {"members": 0},
     ],
 )
 def test_config_is_checked(wrong: dict[str, object]) -> None:

@@ -75,7 +75,9 @@ def test_above_one_nothing_is_surroundings() -> None:
 
 def test_without_any_surroundings_no_part_is_added() -> None:
     assert training_set(noisy_bags(count=60, rim=0.49), one_head()).labels.shape[1] == 1
-    assert training_set(noisy_bags(count=60, rim=0.49), one_head(rim=0.25)).labels.shape[1] == 2
+    some = noisy_bags(count=60, rim=np.linspace(0.0, 0.49, INSTANCES))
+    assert training_set(some, one_head()).labels.shape[1] == 1
+    assert training_set(some, one_head(rim=0.25)).labels.shape[1] == 2
 
 
 @pytest.mark.parametrize("rim", [0.0, -0.5, float("nan")])
@@ -104,28 +106,45 @@ def logged(bags: Bags, config: HeadConfig) -> tuple[Head, list[str]]:
     return fit_head(bags, config, log=lines.append).head, lines
 
 
-def test_a_picture_of_surroundings_alone_is_no_bag() -> None:
-    """The head is as if its label were another one: nothing speaks for it. The inputs' spread still knows it."""
-    rim = np.zeros((120, INSTANCES))
-    victims = np.flatnonzero(noisy_bags().labels >= 0)[5::9]
-    rim[victims] = 1.0
-    bags = noisy_bags(rim=rim)
-    torn = replace(bags, labels=bags.labels.copy())
-    torn.labels[victims] = (torn.labels[victims] + 1) % CLASSES
-    heads = [fit_head(b, QUIET).head.state_dict() for b in (bags, torn, replace(torn, rim=np.zeros_like(bags.rim)))]
+@pytest.mark.parametrize("background", ["implicit", "explicit"])
+@pytest.mark.parametrize("inputs", ["fused", "per_token"])
+def test_a_picture_of_surroundings_alone_keeps_them(background: Background, inputs: Inputs) -> None:
+    """Something fills it to its edges. One mask that does not, and the others are surroundings; so in scenes."""
+    config = one_head(background=background, inputs=inputs)
+    rim, of_scenes = np.zeros((20, INSTANCES)), np.zeros((8, INSTANCES))
+    rim[6], rim[8, 1:], of_scenes[3] = 1.0, 1.0, 1.0
+    labels = noisy_bags(count=20).labels
+    examples = training_set(replace(noisy_bags(count=20, rim=rim), scenes=noisy_scenes(count=8, rim=of_scenes)), config)
+    rows = np.flatnonzero(labels >= (-1 if background == "explicit" else 0)).tolist()
+    where = {picture: examples.part_of[rows.index(picture)] for picture in (6, 8)}
+    times = 3 if inputs == "per_token" else 1
+    assert where[6].tolist() == [0] * times * INSTANCES
+    assert where[8].tolist() == [0] * times + [PARTS] * times * (INSTANCES - 1)
+    assert (examples.part_of[len(rows) + 3] == PARTS).all()
+    assert int((examples.part_of == PARTS).sum()) == times * (2 * INSTANCES - 1)
+
+
+def test_a_picture_of_surroundings_alone_is_learned() -> None:
+    """The head is the one that it would be if nothing on these pictures lay along the rim; not if all but one did."""
+    partly, filled = np.zeros((120, INSTANCES)), np.flatnonzero(noisy_bags().labels >= 0)[5::9]
+    partly[::2, INSTANCES // 2 :] = 1.0
+    rims = [partly.copy() for _ in range(3)]
+    for rim, shares in zip(rims, (1.0, 0.0, np.arange(INSTANCES) > 0), strict=True):
+        rim[filled] = shares
+    heads = [fit_head(noisy_bags(rim=rim), QUIET).head.state_dict() for rim in rims]
     assert all(torch.equal(value, heads[1][name]) for name, value in heads[0].items())
     assert not torch.equal(heads[0]["fc.weight"], heads[2]["fc.weight"])
-    assert all(bool(value.isfinite().all()) for value in heads[0].values())
 
 
 @pytest.mark.parametrize("background", ["implicit", "explicit"])
 @pytest.mark.parametrize("batch", [1, 64])
 def test_a_batch_without_a_bag_does_no_harm(batch: int, background: Background) -> None:
-    """One picture a batch: whoever is surrounded by itself is a batch without a bag. Then none has any."""
-    rim = np.zeros((20, INSTANCES))
+    """One scene a batch: where all of it lies along rims, that is a batch without a bag. Then no scene has any."""
+    rim = np.zeros((10, INSTANCES))
     rim[3] = rim[7] = 1.0
     config = replace(QUIET, batch=batch, background=background)
-    for bags in (noisy_bags(count=20, rim=rim), noisy_bags(count=20, rim=1.0)):
+    for of_scenes in (rim, 1.0):
+        bags = replace(noisy_bags(count=20, rim=1.0), scenes=noisy_scenes(count=10, rim=of_scenes))
         head, lines = logged(bags, config)
         assert all(bool(value.isfinite().all()) for value in head.state_dict().values())
         assert len(lines) == 4 and not any("nan" in line or "inf" in line for line in lines)
