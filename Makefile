@@ -51,7 +51,7 @@ docs: .venv-dev/installed
 	@.venv-dev/bin/python docs/write_commands.py
 
 bundle: .venv-dev/installed
-	@.venv-dev/bin/gransam compile "$(SHARED)/models/nano-seed.safetensors" --arch nano -o build/nano --overwrite \
+	@.venv-dev/bin/gransam compile "$(SHARED)/models/nano-seed.safetensors" --arch nano --decoder low-rank -o build/nano --overwrite \
 	  --photos "$(SHARED)/data/coco_dev/images" --card docs/model-cards/nano.md
 	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano -o gransam_sdk/bundles/nano-voc20 --overwrite
 

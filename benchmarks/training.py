@@ -78,7 +78,8 @@ def repeated(bags: Bags, count: int) -> Bags:
     of_class = np.resize(np.flatnonzero(bags.labels >= 0), count)
     rows = np.concatenate([of_class, np.flatnonzero(bags.labels < 0)])
     labels = bags.labels[rows]
-    return replace(bags, instances=bags.instances[rows], labels=labels, folds=fold_numbers(labels))
+    more = replace(bags, instances=bags.instances[rows], labels=labels, rim=bags.rim[rows])
+    return replace(more, folds=fold_numbers(labels))
 
 
 def large(name: str, bags: Bags, config: HeadConfig) -> tuple[Cell, ...]:

@@ -49,6 +49,7 @@ def decode(
     key_pe: Tensor,
     hoisted: tuple[Tensor, Tensor, Tensor],
     tokens: Tensor,
+    read: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Runs the transformer for g prompts of one photo.
 
@@ -58,13 +59,14 @@ def decode(
         key_pe: (N,d) positional encoding.
         hoisted: ``hoist``'s tensors for this photo, without the batch axis.
         tokens: (g,t,d) prompt and output tokens.
+        read: How many of them, the first ones, the last attention answers; None: all.
 
     Returns:
-        Tokens (g,t,d) and image tokens (g,N,d) after attention.
+        Tokens (g,read,d) and image tokens (g,N,d) after attention.
     """
     first, second = _blocks(transformer)
     queries = first.attend_self(tokens, tokens)
-    queries = first.norm2(queries + _to_image_hoisted(first.cross_attn_token_to_image, queries + tokens, *hoisted[:2]))
+    queries = first.norm2(queries + attend_shared(first.cross_attn_token_to_image, queries + tokens, *hoisted[:2]))
     queries = first.norm3(queries + first.mlp(queries))
     update = _to_token_hoisted(first.cross_attn_image_to_token, hoisted[2], queries + tokens, queries)
     image = first.norm4(keys + update)  # (g,N,d): from here on image tokens belong to a prompt
@@ -76,6 +78,7 @@ def decode(
     update = _to_token(second.cross_attn_image_to_token, keyed, queries + tokens, queries)
     image = second.norm4(image + update)
 
+    queries, tokens = queries[:, :read], tokens[:, :read]
     attended = _to_image(transformer.final_attn_token_to_image, queries + tokens, image, image + key_pe)
     return transformer.norm_final_attn(queries + attended), image
 
@@ -101,8 +104,8 @@ def _merge(attention: Attention, mixed: Tensor) -> Tensor:
     return out
 
 
-def _to_image_hoisted(attention: Attention, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Tokens (g,t,d) attend to image keys (heads,w,N) and values (heads,N,w) shared by all prompts."""
+def attend_shared(attention: Attention, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Tokens (g,t,d) attend to image keys (heads,w,N) and values (heads,N,w) that all prompts share: (g,t,d)."""
     tokens = q.shape[1]
     # One matrix product a head for all prompts: (heads,g·t,w).
     queries = _scaled(attention, attention.q_proj, q).transpose(0, 1).flatten(1, 2)

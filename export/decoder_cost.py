@@ -1,6 +1,6 @@
 """Multiply-adds of the mask decoder in its three forms, counted from sizes; ``docs/decoder.md`` prints the tables.
 
-Matrix products and convolutions are counted, nothing else: no softmax, no norm, no product of a matrix with one vector.
+Matrix products and convolutions are counted, nothing else: no softmax, no norm, no sum.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class DecoderSizes:
     Attributes:
         image: N, image tokens.
         tokens: t, tokens a prompt: predicted IoU, four masks, point, padding.
+        read: Of these, those that the last attention answers; in the plain form all.
         width: d.
         inner: Width of attention between tokens and image, all heads together.
         heads: Attention heads.
@@ -29,6 +30,7 @@ class DecoderSizes:
 
     image: int = 4096
     tokens: int = 7
+    read: int = 5
     width: int = 256
     inner: int = 128
     heads: int = 8
@@ -80,7 +82,7 @@ def decoder_cost(form: Form, sizes: DecoderSizes) -> DecoderCost:
     if form == "low-rank":
         j = 2 * query_rows
         return DecoderCost(
-            photo=11 * n * d * sizes.inner + n * d * 4 * c1,
+            photo=11 * n * d * sizes.inner + 3 * n * d + n * d * 4 * c1,
             transformer=transformer,
             heads=heads,
             lattice=j * d * c1 + n * (j * c1 + c1 * c2 + c2 * MASKS),
@@ -114,30 +116,31 @@ def _plain(sizes: DecoderSizes) -> int:
 def _absorbed(sizes: DecoderSizes) -> int:
     n, t, d, inner = sizes.image, sizes.tokens, sizes.width, sizes.inner
     projection, scores, rows = t * d * inner, t * n * inner, sizes.heads * t
+
+    def to_image(asking: int) -> int:
+        return 4 * asking * d * inner + 2 * n * sizes.heads * asking * d
+
     first = 2 * projection + 2 * scores + 3 * projection + scores + n * rows * d
-    to_image = 4 * projection + 2 * n * rows * d
     to_token = 4 * projection + t * inner + 2 * n * rows * d
-    return first + to_image + to_token + to_image
+    return first + to_image(t) + to_token + to_image(sizes.read)
 
 
 def _low_rank(sizes: DecoderSizes) -> int:
     n, t, d, inner = sizes.image, sizes.tokens, sizes.width, sizes.inner
     projection, scores, rows = t * d * inner, t * n * inner, sizes.heads * t
 
-    def read(j: int) -> int:
+    def read(asking: int, j: int) -> int:
         """One projection of image tokens of rank j, on the way in or out of attention, without its share of F."""
-        return j * d * inner + t * inner * j + rows * j * n
+        return j * d * inner + asking * inner * j + sizes.heads * asking * j * n
 
-    def variance(j: int) -> int:
-        return j * j * d + j * j * n
+    def to_image(asking: int, j: int) -> int:
+        return 2 * asking * d * inner + 3 * asking * n * inner + 2 * read(asking, j)
 
     first = 2 * projection + 2 * scores + 3 * projection + scores
-    norm1 = scores + variance(rows)
-    to_image = 2 * projection + 3 * scores + 2 * read(rows)
-    to_token = 3 * projection + 2 * scores + read(rows)
-    norm2 = 2 * scores + variance(2 * rows)
-    final = 2 * projection + 3 * scores + 2 * read(2 * rows)
-    return first + norm1 + to_image + to_token + norm2 + final
+    norm1 = scores + rows * rows * (d + n)
+    to_token = 3 * projection + 2 * scores + read(t, rows)
+    norm2 = 2 * scores + 3 * rows * rows * (d + n)
+    return first + norm1 + to_image(t, rows) + to_token + norm2 + to_image(sizes.read, 2 * rows)
 
 
 _IMAGE_COSTS = {"plain": _plain, "absorbed": _absorbed, "low-rank": _low_rank}

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from gransam_sdk.errors import InputError
 from gransam_sdk.models.two_way import Attention, TwoWayBlock, TwoWayTransformer
 
+from .absorbed import attend_shared
+
 
 class Hoisted(NamedTuple):
     """What decoding needs of a photo, whatever the prompt; ``hoist`` makes them with a first axis b."""
@@ -100,8 +102,8 @@ class LowRankTransformer(nn.Module):
         back = _centre(u * gain)
         out1, out2 = update1.out_proj, update2.out_proj
         norms = (
-            x.square().sum(-1) + 2.0 * (x @ out1.bias),
-            u.square().sum(-1) + 2.0 * (back @ out1.bias),
+            x.square().sum(-1) + x @ (2.0 * out1.bias),  # a factor behind x @ bias is what OpenVINO cannot compile
+            u.square().sum(-1) + back @ (2.0 * out1.bias),
             u @ (out2.bias + first.norm4.bias),
         )
         hoisted = Hoisted(
@@ -120,21 +122,21 @@ class LowRankTransformer(nn.Module):
         )
         return hoisted, shared
 
-    def decode(self, hoisted: Hoisted, tokens: Tensor) -> tuple[Tensor, ImageTokens]:
+    def decode(self, hoisted: Hoisted, tokens: Tensor, read: int | None = None) -> tuple[Tensor, ImageTokens]:
         """Runs the transformer for g prompts of one photo.
 
         Args:
             hoisted: Of this photo, without the first axis.
             tokens: (g,t,d) prompt and output tokens.
+            read: How many of them, the first ones, the last attention answers; None: all.
 
         Returns:
-            Tokens (g,t,d) and image tokens after attention; their β is the second block's ``norm4.bias``.
+            Tokens (g,read,d) and image tokens after attention; their β is the second block's ``norm4.bias``.
         """
         first, second, final = self.first, self.second, self.plain.final_attn_token_to_image
         queries = first.attend_self(tokens, tokens)
-        to_image = first.cross_attn_token_to_image
-        weights = (_scaled(to_image, to_image.q_proj, queries + tokens) @ hoisted.k1).softmax(-1)
-        queries = first.norm2(queries + _merge(to_image, weights @ hoisted.v1))
+        attended = attend_shared(first.cross_attn_token_to_image, queries + tokens, hoisted.k1, hoisted.v1)
+        queries = first.norm2(queries + attended)
         queries = first.norm3(queries + first.mlp(queries))
         update = first.cross_attn_image_to_token
         mix1 = _softmax_over_tokens(_scaled(update, update.k_proj, queries + tokens) @ hoisted.q1)
@@ -154,7 +156,8 @@ class LowRankTransformer(nn.Module):
         values2 = update.split(update.v_proj(queries))
         image = self._after_second(hoisted, image, mix2, values1, values2)
 
-        asked = _scaled(final, final.q_proj, queries + tokens)
+        queries = queries[:, :read]
+        asked = _scaled(final, final.q_proj, queries + tokens[:, :read])
         weights = _scores(asked, final.k_proj, hoisted.k3, self.position_k3, image).softmax(-1)
         attended = _mix_values(final, weights, hoisted.v3, image) + self.offset_v3
         return self.plain.norm_final_attn(queries + _merge(final, attended)), image
@@ -163,8 +166,8 @@ class LowRankTransformer(nn.Module):
         """First norm, from weights (g,h·t,N) and token values (g,h,t,w)."""
         norm = self.first.norm4
         rows = _centre(_say(self.first.cross_attn_image_to_token, values))
-        cross = _dot(mix, (values @ hoisted.cross1).flatten(1, 2))
-        scale = _scale(norm, hoisted.norms[0] + 2.0 * cross + _quadratic(mix, rows))
+        cross = (2.0 * values @ hoisted.cross1).flatten(1, 2)
+        scale = _scale(norm, hoisted.norms[0] + _dot(mix, _gram(rows, rows) @ mix + cross))
         return ImageTokens(scale, mix * scale[:, None], rows * norm.weight)
 
     def _after_second(
@@ -174,11 +177,15 @@ class LowRankTransformer(nn.Module):
         norm = self.second.norm4
         # β of the first norm joins the tokens' rows, as any vector that all image tokens get.
         new = _say(self.second.cross_attn_image_to_token, values2, self.first.norm4.bias)
-        rows = _centre(torch.cat([image.rows, new], dim=1))
-        mixed, before = torch.cat([image.mix, mix], dim=1), image.scale
+        old, new = _centre(image.rows), _centre(new)
+        rows, mixed = torch.cat([old, new], dim=1), torch.cat([image.mix, mix], dim=1)
+        before = image.scale
         cross = _dot(image.mix, (values1 @ hoisted.cross21).flatten(1, 2))
         cross = cross + _dot(mix, (values2 @ hoisted.cross22).flatten(1, 2)) + hoisted.norms[2]
-        scale = _scale(norm, before * (before * hoisted.norms[1] + 2.0 * cross) + _quadratic(mixed, rows))
+        # The Gram matrix is symmetric: what both blocks' updates have in common is multiplied once, and counts twice.
+        both = torch.cat([2.0 * _gram(new, old), _gram(new, new)], dim=2)
+        square = _dot(image.mix, _gram(old, old) @ image.mix) + _dot(mix, both @ mixed)
+        scale = _scale(norm, before * (before * hoisted.norms[1] + 2.0 * cross) + square)
         return ImageTokens(before * scale, mixed * scale[:, None], rows * norm.weight)
 
 
@@ -239,9 +246,9 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(1)
 
 
-def _quadratic(mix: Tensor, rows: Tensor) -> Tensor:
-    """‖mixᵀ·rows‖² of each image token: (g,j,N) and (g,j,d) to (g,N)."""
-    return _dot(mix, (rows @ rows.transpose(1, 2)) @ mix)
+def _gram(a: Tensor, b: Tensor) -> Tensor:
+    """(g,i,d) and (g,j,d) to their products (g,i,j)."""
+    return a @ b.transpose(1, 2)
 
 
 def _scale(norm: nn.LayerNorm, squares: Tensor) -> Tensor:
@@ -263,7 +270,11 @@ def _scores(queries: Tensor, projection: nn.Linear, hoisted: Tensor, position: T
     rows = (image.rows @ projection.weight.T).unflatten(2, (heads, width))  # (g,j,h,w)
     small = (queries @ rows.permute(0, 2, 3, 1)).flatten(1, 2)  # (g,h·t,j)
     low = (small @ image.mix).unflatten(1, (heads, queries.shape[2]))
-    out: Tensor = image.scale[:, None, None] * (queries @ hoisted) + low + queries @ position
+    # What all prompts share is multiplied for all of them at once, one large product a head; moving it is cheaper.
+    asked = queries.transpose(0, 1).flatten(1, 2)  # (h,g·t,w)
+    prompts = (-1, queries.shape[2])
+    shared = image.scale[:, None] * (asked @ hoisted).unflatten(1, prompts) + (asked @ position).unflatten(1, prompts)
+    out: Tensor = shared.transpose(0, 1) + low
     return out
 
 

@@ -1,24 +1,22 @@
-"""Nano checkpoint to the image, prompt and mask graphs of a bundle."""
+"""Nano checkpoints: what graphs are compared with, and what the manifest says of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from gransam_sdk.errors import InputError
-from gransam_sdk.models.nano import ConvNorm, Nano, load_nano
-from gransam_sdk.types import PointGrid
+from gransam_sdk.models.nano import FEATURES, WIDTH, ConvNorm, Nano, load_nano
 
-from .graphs import MASK_INPUTS, PROMPT_INPUTS, Hoisted, ImageGraph, MaskGraph, PromptGraph
-from .onnx_file import export_graph
+from .graphs import LATTICE_OFFSET
+from .onnx_file import OPSET
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-PROMPT_OUTPUTS = ("tokens", "iou", "lattice", "features", "m_keys", "m_hyper")
 
 
 def read_checkpoint(path: Path) -> Nano:
@@ -53,6 +51,49 @@ def deployed(nano: Nano) -> Nano:
     return round_to_half(nano).eval()
 
 
+class PlainNano(nn.Module):
+    """The segmenter in its plain form, in two steps (see ``reference.PlainSegmenter``).
+
+    Args:
+        nano: The module with its weights.
+    """
+
+    def __init__(self, nano: Nano) -> None:
+        super().__init__()
+        self.maps: Mapping[str, tuple[int, int]] = {
+            "h_embedding": (WIDTH, 1),
+            "h_skip8": (64, 2),
+            "h_skip4": (32, 4),
+            "h_features": (FEATURES, 1),
+        }
+        self.features = "h_features"
+        self.nano = nano
+
+    def encode(self, image: Tensor) -> dict[str, Tensor]:
+        """(1,3,s,s) float32, normalised, to embedding, skips and dense features."""
+        return dict(zip(self.maps, self.nano.image_encoder(image), strict=True))
+
+    def decode(self, maps: Mapping[str, Tensor], points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``Nano.forward`` does once the photo is encoded.
+
+        Args:
+            maps: Of one photo, without the batch axis.
+            points: (g,2) float32 XY in [0,1] of the photo.
+
+        Returns:
+            Mask tokens (g,4,256), predicted IoU (g,4), low-res logits (g,4,l,l).
+        """
+        nano, decoder = self.nano, self.nano.mask_decoder
+        embedding = maps["h_embedding"] + nano.prompt_encoder.no_mask.weight[0, :, None, None]
+        keys = embedding.flatten(1).T.expand(len(points), -1, -1)
+        pe = nano.grid_encoding(embedding.shape[-1])[None]
+        queries, keys = decoder.transformer(keys, pe, nano.prompt_tokens(points))
+        tokens = queries[:, 1:5]
+        pixels = decoder.upscale(keys, maps["h_skip8"], maps["h_skip4"])
+        logits = (decoder.hyper(tokens) @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
+        return tokens, decoder.iou_head(queries[:, 0]), logits
+
+
 def round_to_half(module: ModuleT) -> ModuleT:
     """Rounds every parameter and buffer to the nearest float16, in place; they stay float32."""
     for tensor in [*module.parameters(), *module.buffers()]:
@@ -60,30 +101,46 @@ def round_to_half(module: ModuleT) -> ModuleT:
     return module.requires_grad_(False)
 
 
-def nano_graphs(nano: Nano, side: int) -> dict[str, bytes]:
-    """Exports the three graphs that need no head.
+def nano_manifest(name: str, side: int) -> dict[str, Any]:
+    """What ``gransam.json`` says of a nano bundle without a head.
 
     Args:
-        nano: ``deployed``.
-        side: s, a multiple of 32.
-
-    Returns:
-        ONNX bytes by graph name: image, prompt, mask.
+        name: The bundle's name.
+        side: s.
     """
-    if side % 32 or not 32 <= side <= 2048:
-        raise InputError("model side", expected="a multiple of 32 from 32 to 2048", found=str(side))
-    image_graph, prompt_graph, mask_graph = ImageGraph(nano, side), PromptGraph(nano, side), MaskGraph(nano)
-    # Real numbers in the example tensors: the exporter only looks at their shapes, a reader may look at their values.
-    image = torch.linspace(-1, 1, 2 * 3 * side * side).reshape(2, 3, side, side)
-    points = torch.from_numpy(PointGrid(per_side=2).points())
-    hoisted = {name: value[0].clone() for name, value in image_graph(image)._asdict().items()}
-    prompt_inputs = {name: hoisted[name] for name in PROMPT_INPUTS} | {"points": points}
-    outputs = dict(zip(PROMPT_OUTPUTS, prompt_graph(*prompt_inputs.values()), strict=True))
-    mask_inputs = {name: hoisted[name] for name in MASK_INPUTS}
-    mask_inputs |= {name: outputs[name] for name in PROMPT_OUTPUTS if name.startswith("m_")}
-    mask_inputs["choice"] = torch.arange(len(points))
     return {
-        "image": export_graph(image_graph.eval(), {"image": image}, Hoisted._fields, "b"),
-        "prompt": export_graph(prompt_graph.eval(), prompt_inputs, PROMPT_OUTPUTS, "g"),
-        "mask": export_graph(mask_graph.eval(), mask_inputs, ("logits",), "n"),
+        "name": name,
+        "version": "1",
+        "description": "A small SAM-style segmenter for processors without a GPU",
+        "precision": "fp32-w16",
+        "model": {
+            "architecture": "nano",
+            "input_side": side,
+            "embedding_side": side // 16,
+            "low_res_side": side // 4,
+            "token_width": WIDTH,
+            "feature_width": FEATURES,
+            "lattice_offset": LATTICE_OFFSET,
+        },
+        "preprocess": {
+            "resize": "stretch",
+            "interpolation": "pillow-bilinear",
+            "mean": [127.5, 127.5, 127.5],
+            "std": [127.5, 127.5, 127.5],
+        },
+        "grid": {"points_per_side": 10},
+        "prompt_chunk": 10,
+        "opset": OPSET,
+        "head": None,
+        "classes": [],
+        "licence": {"code": "Apache-2.0", "weights": "Apache-2.0"},
+        "provenance": {
+            "weights": "trained for GranSAM SDK from a random start; no third-party weight inside",
+            "training_data": [
+                "PASCAL VOC 2012 train_aug photos, connected components of class masks (classes not used)",
+                "COCO train2017 photos with panoptic and instance masks",
+                "photos of endangered animals, street fashion, car parts, bottles and food with masks",
+                "unlabelled photos of Caltech-101 and Animal-Pose",
+            ],
+        },
     }

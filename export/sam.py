@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,11 @@ from gransam_sdk.models.segment_anything import PIXEL_MEAN, PIXEL_STD, WIDTH
 from .graphs import LATTICE_OFFSET
 from .onnx_file import OPSET
 
-PLAIN_CHUNK = 8
-"""Prompts that the plain form decodes at a time: each has image tokens of its own, several times over."""
 PROMPT_CHUNK = 10
 
 
 class PlainSam(nn.Module):
-    """segment-anything's own prompt encoder and mask decoder, one point a prompt.
+    """segment-anything's own prompt encoder and mask decoder, one point a prompt (see ``reference.PlainSegmenter``).
 
     Args:
         sam: ``build_sam``'s module with its weights.
@@ -29,25 +28,25 @@ class PlainSam(nn.Module):
 
     def __init__(self, sam: nn.Module) -> None:
         super().__init__()
+        self.maps: Mapping[str, tuple[int, int]] = {"h_embedding": (WIDTH, 1)}
+        self.features = "h_embedding"
         self.sam = sam
 
-    def forward(self, image: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Segments one photo at point prompts.
+    def encode(self, image: Tensor) -> dict[str, Tensor]:
+        """(1,3,s,s) float32, normalised, zeros right and below, to the embedding (1,256,e,e)."""
+        return {"h_embedding": self.sam.get_submodule("image_encoder")(image)}
+
+    def decode(self, maps: Mapping[str, Tensor], points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decodes prompts, each with image tokens of its own.
 
         Args:
-            image: (1,3,s,s) float32, normalised, zeros right and below.
+            maps: The embedding (256,e,e).
             points: (g,2) float32 XY in [0,1] of the square.
 
         Returns:
             Mask tokens (g,4,256), predicted IoU (g,4), low-res logits (g,4,l,l).
         """
-        sam: Any = self.sam
-        embedding = sam.image_encoder(image)
-        answers = [self._decode(embedding, part) for part in points.split(PLAIN_CHUNK)]
-        tokens, iou, logits = (torch.cat(parts) for parts in zip(*answers, strict=True))
-        return tokens, iou, logits
-
-    def _decode(self, embedding: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        embedding = maps["h_embedding"][None]
         sam: Any = self.sam
         pixels = points[:, None] * sam.prompt_encoder.input_image_size[0]
         sparse, dense = sam.prompt_encoder(points=(pixels, torch.ones(len(points), 1)), boxes=None, masks=None)

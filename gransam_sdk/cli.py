@@ -25,11 +25,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from .commands.annotate import annotate
+from .commands.bench import bench
 from .commands.compile import compile_
 from .commands.crawl import crawl
 from .commands.doctor import doctor
+from .commands.engine import engine
 from .commands.evaluate import evaluate
 from .commands.models import models
+from .commands.parity import parity
 from .commands.streams import narrate
 from .commands.synth import synth
 from .commands.train import train
@@ -67,6 +70,9 @@ app.command()(train)
 app.command()(synth)
 app.command()(crawl)
 app.command("compile")(compile_)
+app.command()(parity)
+app.command()(engine)
+app.command()(bench)
 app.add_typer(models, name="models")
 app.command()(doctor)
 

@@ -126,7 +126,7 @@ class Manifest:
         name: The bundle's name.
         version: Its version.
         description: One line.
-        precision: ``fp32``, or ``fp32-w16``: weights stored in 16 bits, computed in 32.
+        precision: One of ``parity_bars.PRECISIONS``.
         architecture: Family of the segmenter, for people.
         input_side: s.
         embedding_side: e.
@@ -143,7 +143,9 @@ class Manifest:
         head: What the head's logits mean; None exactly where there is no head.
         classes: k classes, ids 1 to k; empty exactly where there is no head.
         canary: What the graphs must answer.
-        parity: How close the graphs are to the reference they were exported from.
+        parity: How close the graphs are to the reference they were exported from: figures by name as
+            ``evaluation.parity`` measures them, the ``reference`` in words and, where nobody could run the precision,
+            ``verdict``.
         licence: Of ``code`` and ``weights``.
         provenance: Where ``weights`` and ``training_data`` come from.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import get_args
 
@@ -14,6 +15,7 @@ from .head_reader import MAX_COUNT, read_classes, read_head
 from .manifest import GRAPHS, MANIFEST, Canary, FileEntry, Graph, Manifest, Preprocess
 from .onnx_model import DTYPES, MAX_RANK, Tensor
 from .onnx_rules import MAX_OPSET, MIN_OPSET
+from .parity_bars import PRECISIONS, UNVERIFIED
 from .shapes import AnyArray
 from .strict_json import Field, parse_json
 from .types import MAX_POINTS_PER_SIDE
@@ -25,8 +27,6 @@ MAX_FILE_BYTES = (1 << 31) - 1
 """protobuf cannot hold more in one file."""
 MAX_FILES = 32
 MAX_CANARY_POINTS = 16
-PRECISIONS = ("fp32", "fp32-w16")
-"""fp32-w16: weights stored in 16 bits, computed in 32."""
 INTERPOLATIONS = ("pillow-bilinear",)
 FILE_SUFFIXES = (".md", ".txt", ".json", ".png", ".jpg")
 """Files beside the graphs: things to read and look at, nothing that any program runs."""
@@ -187,21 +187,23 @@ def _matrix(
 
 
 def _parity(field: Field) -> dict[str, float | str]:
-    """A bundle without figures for its precision is not run: nobody knows that it computes the right thing."""
-    required = ("reference", "photos", "masks", "tokens_max_abs", "mask_iou_mean", "mask_iou_min")
+    """Figures for the bundle's precision, or the word that nobody could measure them; such a bundle is not run."""
+    checks: dict[str, Callable[[Field], float | str]] = {
+        "reference": Field.text,
+        "photos": lambda value: value.whole(1, MAX_COUNT),
+        "masks": lambda value: value.whole(1, MAX_COUNT),
+        "tokens_max_abs": lambda value: value.number(0, 1e30),
+        "mask_iou_mean": lambda value: value.number(0, 1),
+        "mask_iou_min": lambda value: value.number(0, 1),
+    }
+    unverified = "verdict" in field.table()
+    required = ("reference", "verdict") if unverified else tuple(checks)
     extra = [key for key in field.table() if key not in required]
     keys = field.keys(required, extra)
     for key in extra:
         Field(key, f"{field.where}, a key").text(64, *_KEY)
-    parity: dict[str, float | str] = {key: value.number() for key, value in keys.items() if key != "reference"}
-    return parity | {
-        "reference": keys["reference"].text(),
-        "photos": keys["photos"].whole(1, MAX_COUNT),
-        "masks": keys["masks"].whole(1, MAX_COUNT),
-        "tokens_max_abs": keys["tokens_max_abs"].number(0, 1e30),
-        "mask_iou_mean": keys["mask_iou_mean"].number(0, 1),
-        "mask_iou_min": keys["mask_iou_min"].number(0, 1),
-    }
+    checks["verdict"] = lambda value: value.one_of((UNVERIFIED,))
+    return {key: checks.get(key, Field.number)(value) for key, value in keys.items()}
 
 
 def _provenance(field: Field) -> dict[str, str | tuple[str, ...]]:

@@ -24,6 +24,12 @@ DTYPES: Mapping[int, np.dtype[np.generic]] = {
 }
 """ONNX data type number to dtype: those that a bundle may use."""
 
+BFLOAT16 = 16
+"""ONNX's number of the type that numpy has not: allowed inside a graph, never for its inputs and outputs."""
+_BITS16 = np.dtype("<u2")
+_EXPONENT: Mapping[np.dtype[np.generic], int] = {np.dtype("float16"): 0x7C00, _BITS16: 0x7F80}
+"""Bits of the exponent; ``_BITS16`` holds bfloat16."""
+
 MAX_RANK = 16
 MAX_EMPTY_ELEMENTS = 1024
 """What the other axes of an empty tensor may span: [0, 2³⁰] takes no byte here, but 4 GB once it is summed."""
@@ -191,7 +197,7 @@ def _read_tensor(view: memoryview) -> tuple[str, int]:
     name = wire.text(tensor, "name")
     if wire.number(tensor, "data_location"):
         raise Refusal("weights inside the file", f"external data for {name!r}")
-    dtype = _dtype(wire.number(tensor, "data_type"), name)
+    dtype = _stored_dtype(wire.number(tensor, "data_type"), name)
     dims = list(islice(wire.numbers(tensor, "dims"), MAX_RANK + 1))
     if len(dims) > MAX_RANK or any(dim < 0 for dim in dims):
         raise Refusal(f"at most {MAX_RANK} axes, sizes from 0", f"tensor {name!r} with axes {dims}")
@@ -207,11 +213,17 @@ def _read_tensor(view: memoryview) -> tuple[str, int]:
 
 
 def _all_finite(raw: memoryview, dtype: np.dtype[np.generic]) -> bool:
+    if dtype in _EXPONENT:  # infinity and NaN have all exponent bits set; numpy's isfinite is slow in half precision
+        bits = _EXPONENT[dtype]
+        return not bool(((np.frombuffer(raw, dtype=_BITS16) & bits) == bits).any())
     if dtype.kind != "f":
         return True
-    if dtype == np.float16:  # infinity and NaN have all exponent bits set; numpy's isfinite is slow in half precision
-        return not bool(((np.frombuffer(raw, dtype="<u2") & 0x7C00) == 0x7C00).any())
     return bool(np.isfinite(np.frombuffer(raw, dtype=dtype.newbyteorder("<"))).all())
+
+
+def _stored_dtype(number: int, name: str) -> np.dtype[np.generic]:
+    """That of a stored tensor; bfloat16 comes as the 16 bits that it is."""
+    return _BITS16 if number == BFLOAT16 else _dtype(number, name)
 
 
 def _dtype(number: int, name: str) -> np.dtype[np.generic]:

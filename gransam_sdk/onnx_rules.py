@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .onnx_model import DTYPES, MAX_RANK, Node, OnnxModel, Tensor
+from .onnx_model import BFLOAT16, DTYPES, MAX_RANK, Node, OnnxModel, Tensor
 from .onnx_wire import Refusal
 
 MIN_OPSET = 17
@@ -20,8 +20,13 @@ MAX_OPSET = 21
 MAX_IR_VERSION = 10
 """The ONNX file version that came with MAX_OPSET."""
 
-_VIEWS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
-"""No output has more elements than the first input."""
+_VIEWS = frozenset(
+    {
+        *("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze"),
+        *("Transpose", "Unsqueeze"),
+    }
+)
+"""No output has more elements than the first input: scales and zero points are spread over it, never the other way."""
 
 _BROADCAST = frozenset(
     {
@@ -87,8 +92,11 @@ def _check_node(node: Node) -> None:
         raise Refusal("ONNX's own operators", f"{node.op} of domain {node.domain!r}")
     if node.op not in OPERATORS:
         raise Refusal("an operator of the list in docs/bundle-format.md", repr(node.op))
-    if node.op == "Cast" and node.ints.get("to", 0) not in DTYPES:
+    if node.op == "Cast" and node.ints.get("to", 0) not in (BFLOAT16, *DTYPES):
         raise Refusal("Cast to a number type", f"Cast to ONNX data type {node.ints.get('to', 0)}")
+    if node.op == "QuantizeLinear" and node.ints.get("output_dtype", 0) not in (0, *DTYPES):
+        found = f"QuantizeLinear to ONNX data type {node.ints['output_dtype']}"
+        raise Refusal("QuantizeLinear to a number type", found)
 
 
 def _check_names(model: OnnxModel) -> None:

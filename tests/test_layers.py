@@ -16,7 +16,7 @@ PACKAGE = "gransam_sdk"
 CORE = {"numpy"}
 TORCH = {"numpy", "PIL", "torch", "safetensors"}
 LIBRARIES = {
-    "runtime": CORE | {"PIL", "onnxruntime", "supervision"},
+    "runtime": CORE | {"PIL", "onnxruntime", "openvino", "supervision", "tensorrt", "cuda"},
     "annotate": CORE | {"PIL"},
     "evaluation": CORE | {"PIL", "pycocotools"},
     "models": TORCH,

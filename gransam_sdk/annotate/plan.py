@@ -54,6 +54,7 @@ def plan_run(
     classes: Sequence[str] | Path | None = None,
     settings: Settings | None = None,
     device: str = "auto",
+    backend: str = "auto",
     to: Sequence[str] = ("coco",),
     limit: int | None = None,
     follow: bool = False,
@@ -73,7 +74,12 @@ def plan_run(
         photos.count()
         root, _ = check_output(out)
         with load(
-            bundle, device=device, classes=classes, settings=with_record_floor(settings), threads=threads
+            bundle,
+            device=device,
+            backend=backend,
+            classes=classes,
+            settings=with_record_floor(settings),
+            threads=threads,
         ) as segmenter:
             return plan_photos(segmenter, photos, root, products, scale16=scale16)
 

@@ -57,6 +57,7 @@ def annotate_folder(
     classes: Sequence[str] | Path | None = None,
     settings: Settings | None = None,
     device: str = "auto",
+    backend: str = "auto",
     to: Sequence[str] = ("coco",),
     overlays: bool = False,
     report: bool = True,
@@ -79,6 +80,7 @@ def annotate_folder(
         classes: Which classes to label and how to group them, a classes file, or None for all of the bundle.
         settings: Thresholds, grid, NMS. Without a record floor, masks down to 0.30 are recorded.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        backend: ``auto`` (ONNX Runtime), ``onnxruntime``, ``openvino`` or ``openvino-bf16``.
         to: Export formats: ``coco``, ``voc``.
         overlays: Also paint the masks over the photos.
         report: Write ``report.html``.
@@ -106,7 +108,12 @@ def annotate_folder(
         with (
             OutputFolder.open(out) as folder,
             load(
-                bundle, device=device, classes=classes, settings=with_record_floor(settings), threads=threads
+                bundle,
+                device=device,
+                backend=backend,
+                classes=classes,
+                settings=with_record_floor(settings),
+                threads=threads,
             ) as segmenter,
         ):
             return run_photos(segmenter, photos, folder, options, total=total, progress=progress)

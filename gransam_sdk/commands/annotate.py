@@ -37,6 +37,7 @@ def annotate(
     limit: given.Limit = None,
     dry_run: given.DryRun = False,
     device: given.Device = "auto",
+    backend: given.Backend = "auto",
     threads: given.Threads = None,
     max_failures: given.MaxFailures = None,
     follow: given.Follow = False,
@@ -70,8 +71,8 @@ def annotate(
     stdin = sys.stdin.buffer if sys.stdin is not None else None
     if dry_run:
         plan = plan_run(
-            inputs, out, bundle=bundle, classes=chosen, settings=settings, device=device, to=formats, limit=limit,
-            follow=follow, scale16=scale16, threads=threads, stdin=stdin,
+            inputs, out, bundle=bundle, classes=chosen, settings=settings, device=device, backend=backend, to=formats,
+            limit=limit, follow=follow, scale16=scale16, threads=threads, stdin=stdin,
         )  # fmt: skip
         say(plan_lines(plan), quiet)
         if as_json:
@@ -81,9 +82,9 @@ def annotate(
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         done = annotate_folder(
-            inputs, out, bundle=bundle, classes=chosen, settings=settings, device=device, to=formats, overlays=overlays,
-            report=report, limit=limit, max_failures=max_failures, follow=follow, scale16=scale16, threads=threads,
-            progress=shown, stdin=stdin,
+            inputs, out, bundle=bundle, classes=chosen, settings=settings, device=device, backend=backend, to=formats,
+            overlays=overlays, report=report, limit=limit, max_failures=max_failures, follow=follow, scale16=scale16,
+            threads=threads, progress=shown, stdin=stdin,
         )  # fmt: skip
     except (KeyboardInterrupt, SystemExit):  # the second is SIGTERM
         narrate("stopped; what was done is saved, and the same command goes on from there")

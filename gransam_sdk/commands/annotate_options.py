@@ -56,6 +56,10 @@ JoinFragments: TypeAlias = Annotated[
 Limit: TypeAlias = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N photos.")]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
 Device: TypeAlias = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")]
+Backend: TypeAlias = Annotated[
+    str,
+    typer.Option("--backend", metavar="NAME", help="auto (onnxruntime), onnxruntime, openvino or openvino-bf16."),
+]
 Threads: TypeAlias = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads; all that may be used by default.")
 ]

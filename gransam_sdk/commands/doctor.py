@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..bundle import HeadInfo
 
 NEEDED = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "typer", "rich")
-OPTIONAL = ("torch", "onnx", "onnxscript", "safetensors", "pycocotools", "supervision")
+OPTIONAL = ("openvino", "torch", "onnx", "onnxscript", "safetensors", "pycocotools", "supervision")
 
 
 def doctor(
@@ -33,6 +33,7 @@ def doctor(
     print(f"packages: {_versions(NEEDED)}")
     print(f"optional packages: {_versions(OPTIONAL)}")
     print(f"providers: {', '.join(_providers())}")
+    print(f"openvino: {_openvino()}")
     faults = [error for name in bundles or _embedded() if (error := _verify(name))]
     if faults:
         for error in faults:
@@ -56,6 +57,15 @@ def _providers() -> list[str]:
     except ImportError as error:
         raise MissingExtraError("onnxruntime is not installed", do='pip install "gransam-sdk[cpu]"') from error
     return [str(name) for name in onnxruntime.get_available_providers()]
+
+
+def _openvino() -> str:
+    from ..runtime.openvino_session import describe_openvino
+
+    try:
+        return describe_openvino()
+    except MissingExtraError as error:
+        return f"not installed; {error.do}"
 
 
 def _embedded() -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def pull(
     """Fetch weights, or go on with an unfinished download; every byte is verified. Prints where they are."""
     from ..models.catalogue import find_weights
     from ..training.writer_words import said_of
-    from .weights_fetch import DownloadProgress, complete
+    from .weights_fetch import complete, download_progress
 
     store = _store(cache)
     chosen = [find_weights(name) for name in names]
@@ -83,7 +83,7 @@ def pull(
     for weights, url in zip(chosen, addresses, strict=True):
         if fetch is not None and store.look(weights).state in ("absent", "unfinished"):
             narrate(f"{weights.name}: {_megabytes(weights.bytes)} from {url}, licence {weights.licence}")
-        with said_of("weights", kept="what was downloaded is kept"), DownloadProgress(weights.name) as shown:
+        with said_of("weights", kept="what was downloaded is kept"), download_progress(weights.name) as shown:
             found = store.pull(weights, fetch, url=url, progress=shown.advance)
         narrate(_praise(weights, found))
         print(found.path)

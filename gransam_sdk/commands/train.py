@@ -13,7 +13,8 @@ from .streams import narrate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..bundle import HeadInfo
+    from ..bundle import Bundle, HeadInfo
+    from ..training.bags import Bags
     from ..training.calibrate import Calibration
     from ..training.config import HeadConfig
     from ..training.rehearse import Rehearsed
@@ -51,38 +52,55 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
 ) -> None:
     """Learn classes from example pictures (no masks, no boxes) and write a bundle that labels them."""
-    import shutil
     from dataclasses import replace
 
     from ..bundle import open_bundle
-    from ..runtime.load import load_model
     from ..training.extra import require
 
     require("train", "torch", "onnx", "onnxscript", "safetensors")
-    from ..export.assemble import add_head
     from ..export.bundle import check_target
     from ..training.calibrate import check_precision
-    from ..training.card import head_card
-    from ..training.checkpoint import training_identity
     from ..training.config import PAPER, HeadConfig
-    from ..training.rehearse import fit_calibrated
-    from ..training.token_cache import default_cache
-    from ..training.tokens import extract_bags
-    from .token_progress import TokenProgress
 
     check_precision(precision)
     check_target(out, overwrite=overwrite)
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
     base_bundle = open_bundle(base)
-    with load_model(base_bundle, device=device) as model, TokenProgress() as shown:
+    bags = _tokens(base_bundle, pictures, config, device, cache)
+    if len(bags.classes) == 1:
+        narrate("one class: background gets a logit of its own, learned from the _background pictures")
+        config = replace(config, background="explicit", hold_out=0.0, rim=PAPER.rim)
+    _learn(base_bundle, bags, config, precision, out, cache=cache, overwrite=overwrite)
+    narrate(f"try it: gransam annotate PHOTOS -o RUN --bundle {shlex.quote(str(out))} --overlays")
+
+
+def _tokens(base: Bundle, pictures: Path, config: HeadConfig, device: str, cache: Path | None) -> Bags:
+    """Tokens of the example pictures and of scenes of them; says what was skipped."""
+    from ..runtime.load import load_model
+    from ..training.tokens import extract_bags
+    from .token_progress import TokenProgress
+
+    with load_model(base, device=device) as model, TokenProgress() as shown:
         bags = extract_bags(
             model, pictures, scenes=config.scenes, cache=cache, announce=shown.announce, progress=shown.advance
         )
     for path, reason in bags.skipped:
         narrate(f"skipped {path}: {reason}")
-    if len(bags.classes) == 1:
-        narrate("one class: background gets a logit of its own, learned from the _background pictures")
-        config = replace(config, background="explicit", hold_out=0.0, rim=PAPER.rim)
+    return bags
+
+
+def _learn(
+    base: Bundle, bags: Bags, config: HeadConfig, precision: float, out: Path, *, cache: Path | None, overwrite: bool
+) -> None:
+    """Rehearsal, training on all pictures, bundle, report."""
+    import shutil
+
+    from ..export.assemble import add_head
+    from ..training.card import head_card
+    from ..training.checkpoint import training_identity
+    from ..training.rehearse import fit_calibrated
+    from ..training.token_cache import default_cache
+
     unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
     try:
         rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)
@@ -90,7 +108,7 @@ def train(
         narrate("stopped; the epochs that were trained are kept, and the same command goes on from there")
         raise
     bundle = add_head(
-        base_bundle,
+        base,
         rehearsed.fitted.head,
         out,
         name=out.name,
@@ -104,7 +122,6 @@ def train(
     for line in _report(rehearsed):
         narrate(line)
     narrate(f"wrote {bundle.path}: {len(bundle.classes)} classes, sha256 {bundle.digest[:16]}...")
-    narrate(f"try it: gransam annotate PHOTOS -o RUN --bundle {shlex.quote(str(out))} --overlays")
 
 
 def _classes(names: Sequence[str], rehearsed: Rehearsed) -> list[ClassInfo]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFault
 from ..version import __version__
-from .progress import HEARTBEAT_SECONDS
-from .streams import narrate
+from .step_progress import StepProgress
 
 if TYPE_CHECKING:
     from ..models.part_file import PartFile
@@ -80,43 +76,10 @@ def _given_up(part: PartFile, fault: FetchFault) -> EnvironmentFault:
     )
 
 
-class DownloadProgress:
-    """How far a download is, on stderr: a bar on a terminal, a line now and then elsewhere; for a ``with`` block.
+def download_progress(name: str) -> StepProgress:
+    """How far the download of some weights is."""
 
-    Args:
-        name: Of the weights.
-    """
+    def say(done: int, total: int) -> str:
+        return f"{name}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._spoken = time.monotonic()
-        self._shown = sys.stderr is not None and sys.stderr.isatty()
-
-    def advance(self, done: int, total: int) -> None:
-        """Moves the bar, or says so if it is time."""
-        if self._shown:
-            self._bar.update(self._task, completed=done, total=total)
-        elif done == total or time.monotonic() - self._spoken >= HEARTBEAT_SECONDS:
-            self._spoken = time.monotonic()
-            narrate(f"{self._name}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB")
-
-    def __enter__(self) -> DownloadProgress:
-        """Draws the empty bar."""
-        if self._shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-            columns = (self._name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True))
-            self._task = self._bar.add_task(self._name, total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leaves the bar where it stands; after Ctrl-C or SIGTERM (SystemExit), says what is kept."""
-        if self._shown:
-            self._bar.stop()
-        if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
-            narrate("stopped; what was downloaded is kept, and the same command goes on from there")
+    return StepProgress(name, say, kept="what was downloaded is kept", in_bytes=True)

@@ -55,7 +55,7 @@ def evaluate_voc(
             extra += 1
             continue
         path = gt / "SegmentationClass" / f"{photo}.png"
-        truth = super_map(_read_label_map(path)) if super_classes else _read_label_map(path)
+        truth = super_map(read_label_map(path)) if super_classes else read_label_map(path)
         predicted = semantic_map(record, kept_annotations(record, labelled.classes), values)
         confusions[photo] = compare_maps(truth, predicted, len(names), record=record, source=str(path))
     not_asked = tuple(name for value, name in enumerate(names) if value and value not in values.values())
@@ -98,7 +98,7 @@ def _listed_ids(gt: Path) -> list[str]:
     return ids
 
 
-def _read_label_map(path: Path) -> Pixels:
+def read_label_map(path: Path) -> Pixels:
     """(h,w) uint8 palette indices."""
     from PIL import Image
 

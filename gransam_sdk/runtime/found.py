@@ -76,8 +76,8 @@ class Found:
         state = {name: np.concatenate([part.state[name] for part in parts]) for name in parts[0].state}
         return cls(**columns, state=state)
 
-    def take(self, rows: Int) -> Self:
-        """The given rows, in that order, without state: masks are made by then."""
+    def take(self, rows: Int | Bool) -> Self:
+        """The given rows, in the order of their indices, without state: masks are made by then."""
         columns = {column.name: getattr(self, column.name)[rows] for column in fields(self) if column.name != "state"}
         return type(self)(**columns, state={})
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from ..bundle import Bundle, open_bundle
 from ..classes import select_classes
 from ..errors import BundleError, InputError
+from ..parity_bars import check_parity
 from ..types import Settings
+from .backends import session_maker
 from .canary import check_canary
 from .model import Model
-from .onnxruntime_session import OrtSession, resolve_device
 from .segmenter import Segmenter
 from .select import check_choice
 
@@ -30,7 +31,7 @@ def load(
     Args:
         bundle: Name of an embedded bundle (``nano-voc20``), a bundle's folder, or an opened bundle.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; what is named is what runs, or an error.
-        backend: ``auto`` or ``onnxruntime``.
+        backend: ``auto`` (ONNX Runtime), ``onnxruntime``, ``openvino`` or ``openvino-bf16``.
         classes: Which classes to label and how to group them: a list such as ``["cat", "vehicles=bus,car"]``, the path
             of a classes file, or None for all classes of the bundle.
         settings: Thresholds, grid, NMS; None takes the defaults.
@@ -40,8 +41,9 @@ def load(
         A segmenter; use it in a ``with`` block or close it.
 
     Raises:
-        BundleError: The bundle is missing, damaged, without a head, or fails its canary.
-        DeviceError: The device cannot be had.
+        BundleError: The bundle is missing, damaged, without a head, further from its reference than its precision
+            may be (``parity_bars``), or fails its canary.
+        DeviceError: The device, or the back end's arithmetic for this bundle, cannot be had.
         InputError: An argument or class is unknown, or the bundle has no labels for the masks of the mask choice.
     """
     settings = settings or Settings()
@@ -70,23 +72,18 @@ def load(
 def load_model(bundle: Bundle, *, device: str = "auto", backend: str = "auto", threads: int | None = None) -> Model:
     """Opens a bundle's sessions and checks its canary; the bundle may be without a head.
 
-    Args and errors are those of ``load``.
+    Args and errors are those of ``load``. A bundle whose parity breaks the bars of its precision is refused before any
+    engine sees it.
     """
-    if backend not in ("auto", "onnxruntime"):
-        raise InputError("backend", expected="auto or onnxruntime", found=repr(backend))
     if threads is not None and threads < 1:
         raise InputError("threads", expected="a whole number from 1", found=str(threads))
-    model = open_sessions(bundle, resolve_device(device), threads)
+    check_parity(f"bundle {bundle.name}", bundle.precision, bundle.parity)
+    model = open_sessions(bundle, device, threads, backend)
     check_canary(model)
     return model
 
 
-def open_sessions(bundle: Bundle, device: str, threads: int | None) -> Model:
-    """A bundle's sessions on a device that ``resolve_device`` named, canary not yet checked."""
-    return Model(
-        bundle,
-        {
-            name: OrtSession(bundle.graph_bytes(name), graph, device=device, threads=threads)
-            for name, graph in bundle.graphs.items()
-        },
-    )
+def open_sessions(bundle: Bundle, device: str, threads: int | None, backend: str = "auto") -> Model:
+    """A bundle's sessions on a device, see ``backends.session_maker``; neither parity nor canary are checked."""
+    make = session_maker(bundle, backend=backend, device=device, threads=threads)
+    return Model(bundle, {name: make(name) for name in bundle.graphs})

@@ -32,14 +32,23 @@ def preprocess(pixels: Pixels, spec: Preprocess, frame: Frame) -> Float:
     Raises:
         InputError: ``frame`` was made for a photo of another size.
     """
+    rh, rw = frame.resized
+    mean, std = np.asarray(spec.mean, dtype=np.float32), np.asarray(spec.std, dtype=np.float32)
+    normal = (resize(pixels, frame).astype(np.float32) - mean) / std  # (rh,rw,3)
+    square = np.zeros((1, 3, frame.side, frame.side), dtype=np.float32)
+    square[0, :, :rh, :rw] = normal.transpose(2, 0, 1)
+    return square
+
+
+def resize(pixels: Pixels, frame: Frame) -> Pixels:
+    """(h,w,3) uint8 to (rh,rw,3) uint8, by Pillow's BILINEAR.
+
+    Raises:
+        InputError: ``frame`` was made for a photo of another size.
+    """
     from PIL import Image
 
     if pixels.shape != (*frame.size, 3):
         raise InputError("photo", expected=f"{(*frame.size, 3)} as in its frame", found=str(pixels.shape))
     rh, rw = frame.resized
-    resized = np.asarray(Image.fromarray(pixels).resize((rw, rh), Image.Resampling.BILINEAR))
-    mean, std = np.asarray(spec.mean, dtype=np.float32), np.asarray(spec.std, dtype=np.float32)
-    normal = (resized.astype(np.float32) - mean) / std  # (rh,rw,3)
-    square = np.zeros((1, 3, frame.side, frame.side), dtype=np.float32)
-    square[0, :, :rh, :rw] = normal.transpose(2, 0, 1)
-    return square
+    return np.asarray(Image.fromarray(pixels).resize((rw, rh), Image.Resampling.BILINEAR))

@@ -111,7 +111,7 @@ class Segmenter:
             pixels: (h,w,3) uint8, upright RGB.
             keep_tokens: Also return the mask tokens behind each mask.
         """
-        clock = _Clock()
+        clock = StageClock()
         model = self._model
         frame = model.frame(pixels)
         with clock.stage("preprocess"):
@@ -125,23 +125,7 @@ class Segmenter:
             rows, cols = frame.valid(self.bundle.low_res_side)
             masks = logits[:, :rows, :cols] > 0
             keep = surviving(masks, found.label, found.score, found.passed, self.settings)
-            kept = logits[keep]
-            if self.settings.join_fragments and len(keep):
-                kept, leaders = join_touching(kept, masks[keep], found.label[keep], found.passed[keep])
-                keep = keep[leaders]
-            stable = stability(kept[:, :rows, :cols])
-        with clock.stage("rle"):
-            codes = [rle_encode_crop(*full_size_mask(low_res, frame), frame.size) for low_res in kept]
-        # A mask smaller than a pixel at the photo's size is no mask.
-        visible = np.array([rle_area(code) > 0 for code in codes], dtype=np.bool_)
-        return self._result(
-            frame,
-            found.take(keep[visible]),
-            masks=[code for code, shown in zip(codes, visible, strict=True) if shown],
-            stable=stable[visible],
-            timings=clock.seconds,
-            keep_tokens=keep_tokens,
-        )
+        return self._finish(frame, found.take(keep), logits[keep], clock, keep_tokens)
 
     def close(self) -> None:
         """Frees the sessions."""
@@ -157,7 +141,7 @@ class Segmenter:
         """Closes on the way out."""
         self.close()
 
-    def _find(self, hoisted: Hoisted, frame: Frame, clock: _Clock) -> Found:
+    def _find(self, hoisted: Hoisted, frame: Frame, clock: StageClock) -> Found:
         """Decodes the grid and keeps what is confident enough, with the state its masks need."""
         parts: list[Found] = []
         chunks = self._model.prompt(hoisted, frame, self.grid.points(), self.chunk)
@@ -173,6 +157,27 @@ class Segmenter:
             with clock.stage("select"):
                 labels = label_masks(chosen_logits(logits, choice), self.classes, self.settings)
                 parts.append(Found.of(prompts, choice, labels))
+
+    def _finish(self, frame: Frame, found: Found, logits: Float, clock: StageClock, keep_tokens: bool) -> Result:
+        """Joins fragments if asked for, then run lengths: of the masks (n,l,l) that survived, best score first."""
+        rows, cols = frame.valid(self.bundle.low_res_side)
+        with clock.stage("nms"):
+            if self.settings.join_fragments and len(logits):
+                logits, leaders = join_touching(logits, logits[:, :rows, :cols] > 0, found.label, found.passed)
+                found = found.take(leaders)
+            stable = stability(logits[:, :rows, :cols])
+        with clock.stage("rle"):
+            codes = [rle_encode_crop(*full_size_mask(low_res, frame), frame.size) for low_res in logits]
+        # A mask smaller than a pixel at the photo's size is no mask.
+        visible = np.array([rle_area(code) > 0 for code in codes], dtype=np.bool_)
+        return self._result(
+            frame,
+            found.take(visible),
+            masks=[code for code, shown in zip(codes, visible, strict=True) if shown],
+            stable=stable[visible],
+            timings=clock.seconds,
+            keep_tokens=keep_tokens,
+        )
 
     def _result(
         self,
@@ -207,7 +212,7 @@ class Segmenter:
         )
 
 
-class _Clock:
+class StageClock:
     """Seconds by stage."""
 
     def __init__(self) -> None:

@@ -1,16 +1,12 @@
-"""SAM with random weights: every parameter and buffer drawn from a seed, none left at 0 or 1.
-
-SAM's constructors leave position tables at zero and norms at one; with them whole paths would go untested.
-"""
+"""Narrow SAMs with random weights, small enough for tests."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-
-from gransam_sdk.models.sam_checkpoint import unused_keys
-from gransam_sdk.models.segment_anything import ARCHITECTURES, VitShape, assemble_sam
+from gransam_sdk.models.segment_anything import VitShape
+from gransam_sdk.models.stand_in import fill, random_checkpoint, random_sam
 from gransam_sdk.models.tiny_vit import TinyVitShape
+
+__all__ = ["NARROW_TINY", "NARROW_VIT", "fill", "random_checkpoint", "random_sam"]
 
 NARROW_VIT = VitShape(side=256, width=64, depth=2, heads=2, global_blocks=(1,))
 """16 cells a side: the windowed block has windows of 14 that stick out."""
@@ -18,48 +14,3 @@ NARROW_VIT = VitShape(side=256, width=64, depth=2, heads=2, global_blocks=(1,))
 NARROW_TINY = TinyVitShape(
     side=128, widths=(8, 16, 20, 40), depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), windows=(7, 7, 14, 7)
 )
-
-
-GAIN = 1.1
-"""Between 1, which chains of GELUs shrink, and 1.4, which convolutions without GELU let grow."""
-
-
-def random_sam(arch: str | VitShape | TinyVitShape, seed: int = 0) -> nn.Module:
-    """An official architecture by name, or any shape; weights are scaled so that activations keep their size."""
-    sam = assemble_sam(ARCHITECTURES[arch] if isinstance(arch, str) else arch)
-    fill(sam, seed)
-    return sam
-
-
-def fill(module: nn.Module, seed: int = 0) -> None:
-    """Draws every parameter and saved buffer, in the order of the keys."""
-    generator = torch.Generator().manual_seed(seed)
-    kinds = {f"{name}.weight": type(part) for name, part in module.named_modules()}
-    for name, tensor in module.state_dict().items():
-        if not tensor.is_floating_point():  # BatchNorm's count of batches
-            tensor.fill_(int(torch.randint(2, 1000, (), generator=generator)))
-            continue
-        noise = torch.randn(tensor.shape, generator=generator)
-        tensor.copy_(_scaled(name, noise, kinds.get(name)))
-
-
-def random_checkpoint(arch: str, seed: int = 0) -> dict[str, Tensor]:
-    """What the official file holds: the module's tensors and, for MobileSAM, those that it does not use."""
-    generator = torch.Generator().manual_seed(seed + 1)
-    unused = {name: torch.randn(shape, generator=generator) for name, shape in unused_keys(arch).items()}
-    return {**random_sam(arch, seed).state_dict(), **unused}
-
-
-def _scaled(name: str, noise: Tensor, kind: type[nn.Module] | None) -> Tensor:
-    if name.endswith("running_var"):
-        return 0.5 + noise.abs()
-    if name.endswith(("gaussian_matrix", "attention_biases")):
-        return noise
-    if "rel_pos" in name:  # enters scores as a dot product with a query
-        return noise / noise.shape[1] ** 0.5
-    if kind is nn.Embedding or name.endswith("pos_embed"):
-        return 0.7 * noise
-    if noise.ndim == 1:
-        return 1.0 + 0.2 * noise if name.endswith("weight") else 0.1 * noise
-    fan_in = noise.shape[0] if kind is nn.ConvTranspose2d else noise[0].numel()
-    return noise * (GAIN / fan_in**0.5)

@@ -18,8 +18,9 @@ from torch import nn
 from gransam_sdk.bundle import Bundle, HeadCalibration, HeadInfo, open_bundle
 from gransam_sdk.commands.train import train
 from gransam_sdk.errors import BundleError, InputError
-from gransam_sdk.export import assemble
-from gransam_sdk.export.assemble import add_head, compile_nano
+from gransam_sdk.export import compile as compiling
+from gransam_sdk.export.assemble import add_head
+from gransam_sdk.export.compile import compile_bundle
 from gransam_sdk.models.head import Head, PrototypeHead
 from gransam_sdk.runtime.load import load
 from gransam_sdk.types import ClassInfo, Evidence, Settings
@@ -40,9 +41,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     save_file(random_nano(7).state_dict(), folder / "nano.safetensors")
     (folder / "card.md").write_text("# Random\n")
     lines: list[str] = []
-    bundle = compile_nano(
+    bundle = compile_bundle(
         folder / "nano.safetensors",
         folder / "nano",
+        arch="nano",
         name="nano",
         side=64,
         photos=[sample_path("chelsea.png"), sample_path("coffee.png")],
@@ -57,6 +59,7 @@ def test_compiled_bundle_carries_its_proof(base: Bundle) -> None:
     assert not base.has_head and base.input_side == 64
     assert base.parity["photos"] == 2 and base.parity["masks"] > 50
     assert 0 < base.parity["tokens_max_abs"] <= 1e-3, "measured, not assumed: two engines never agree to the last bit"
+    assert base.parity["mask_iou_p1"] > 0.99 and "kept_f1" not in base.parity, "no head, no labels"
     assert np.abs(base.canary.expected["tokens"]).min() > 0
 
 
@@ -140,11 +143,12 @@ def test_graphs_that_compute_something_else_are_not_written(
     save_file(random_nano(8).state_dict(), tmp_path / "nano.safetensors")
     (tmp_path / "card.md").write_text("# Random\n")
     graphs = {name: base.graph_bytes(name) for name in ("image", "prompt", "mask")}
-    monkeypatch.setattr(assemble, "nano_graphs", lambda nano, side: graphs)
+    monkeypatch.setattr(compiling, "nano_graphs", lambda nano, side, decoder, log: graphs)
     with pytest.raises(BundleError, match="parity"):
-        compile_nano(
+        compile_bundle(
             tmp_path / "nano.safetensors",
             tmp_path / "out",
+            arch="nano",
             name="nano",
             side=64,
             photos=[sample_path("chelsea.png")],
@@ -157,7 +161,7 @@ def test_a_folder_that_is_taken_is_refused_before_any_work(base: Bundle, tmp_pat
     """Not after minutes of exporting or training: nothing else that is given here can even be opened."""
     none = tmp_path / "none"
     with pytest.raises(InputError, match="something is there"):
-        compile_nano(none, base.path, name="nano", side=64, photos=[], card=none)
+        compile_bundle(none, base.path, arch="nano", name="nano", side=64, photos=[], card=none)
     with pytest.raises(InputError, match="something is there"):
         train(none, base.path, base="no-such-bundle")
     with pytest.raises(InputError, match="lower-case"):

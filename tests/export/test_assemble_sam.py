@@ -16,8 +16,9 @@ from torch import nn
 from gransam_sdk.bundle import open_bundle
 from gransam_sdk.commands.compile import compile_
 from gransam_sdk.errors import BundleError, InputError
-from gransam_sdk.export import assemble
-from gransam_sdk.export.assemble import compile_sam
+from gransam_sdk.export import compile as compiling
+from gransam_sdk.export import reference
+from gransam_sdk.export.compile import compile_bundle
 from gransam_sdk.export.sam import PlainSam, sam_manifest
 from gransam_sdk.export.sam_graphs import deployed_sam
 from gransam_sdk.models import sam_checkpoint, segment_anything
@@ -30,7 +31,7 @@ NARROW = {"sam-vit-b": NARROW_VIT, "mobile-sam": NARROW_TINY}
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (segment_anything, sam_checkpoint):
+    for module in (segment_anything, sam_checkpoint, reference):
         monkeypatch.setattr(module, "ARCHITECTURES", NARROW)
     yield
 
@@ -72,16 +73,16 @@ def test_compiles_proves_and_opens(folder: Path) -> None:
 @pytest.mark.slow
 def test_graphs_of_another_network_are_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bar can fail: the plain module has one weight changed after the graphs were made."""
-    made = assemble.sam_graphs
+    made = compiling.sam_graphs
 
     def make_then_change(sam: nn.Module) -> dict[str, bytes]:
         graphs = made(sam)
         sam.get_parameter("mask_decoder.mask_tokens.weight").add_(0.1)
         return graphs
 
-    monkeypatch.setattr(assemble, "sam_graphs", make_then_change)
+    monkeypatch.setattr(compiling, "sam_graphs", make_then_change)
     with pytest.raises(BundleError, match="parity"):
-        compile_sam(
+        compile_bundle(
             folder / "tiny.pt",
             folder / "out",
             arch="mobile-sam",
@@ -108,10 +109,11 @@ def test_what_cannot_be_is_refused_before_any_work(folder: Path) -> None:
 
 def test_the_plain_form_does_not_depend_on_its_chunks() -> None:
     sam = deployed_sam(random_sam(NARROW_TINY, seed=8))
-    image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    plain, image = PlainSam(sam), torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     points = torch.from_numpy(PointGrid(per_side=3).points())
     with torch.no_grad():
-        many, one = PlainSam(sam)(image, points), PlainSam(sam)(image, points[8:])
+        maps = {name: value[0] for name, value in plain.encode(image).items()}
+        many, one = plain.decode(maps, points), plain.decode(maps, points[8:])
     assert [tuple(part.shape) for part in many] == [(9, 4, 256), (9, 4), (9, 4, 32, 32)]
     for whole, last in zip(many, one, strict=True):
         torch.testing.assert_close(whole[8:], last, rtol=0, atol=1e-5)

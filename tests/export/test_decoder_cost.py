@@ -11,10 +11,11 @@ from nano_random import random_nano
 from torch.utils.flop_counter import FlopCounterMode
 
 from gransam_sdk.export import absorbed
+from gransam_sdk.export.absorbed_graphs import AbsorbedDecoder
 from gransam_sdk.export.decoder_cost import FORMS, NANO, DecoderSizes, decoder_cost
-from gransam_sdk.export.graphs import LATTICE_OFFSET, MaskGraph, PromptGraph
+from gransam_sdk.export.decoder_parts import nano_parts
 from gransam_sdk.export.low_rank import Hoisted, LowRankTransformer
-from gransam_sdk.export.upscale import Upscale
+from gransam_sdk.export.low_rank_graphs import LowRankDecoder, _spread
 from gransam_sdk.models.two_way import TwoWayTransformer
 
 ROOT = Path(__file__).parents[2]
@@ -38,42 +39,41 @@ def test_transformers_are_counted_as_torch_counts_them(sizes: DecoderSizes) -> N
     first = absorbed.hoist(plain, keys, pe[None])
     assert count(lambda: absorbed.hoist(plain, keys, pe[None])) == decoder_cost("absorbed", sizes).photo
     once = (first[0][0], first[1][0], first[2][0])
-    found = count(lambda: absorbed.decode(plain, keys[0], pe, once, tokens))
+    found = count(lambda: absorbed.decode(plain, keys[0], pe, once, tokens, sizes.read))
     assert found == PROMPTS * decoder_cost("absorbed", sizes).transformer
     with torch.no_grad():
         low_rank = LowRankTransformer(plain, pe)
         hoisted = Hoisted(*(part[0] for part in low_rank.hoist(keys)[0]))
-    found = count(lambda: low_rank.decode(hoisted, tokens))
+    found = count(lambda: low_rank.decode(hoisted, tokens, sizes.read))
     assert found == PROMPTS * decoder_cost("low-rank", sizes).transformer
 
 
 def test_masks_are_counted_as_torch_counts_them() -> None:
-    nano = random_nano()
-    decoder, pe, n = nano.mask_decoder, nano.grid_encoding(6), SMALL.image
+    nano, n = random_nano(), SMALL.image
+    parts = nano_parts(nano, 96)
     keys, tokens = torch.randn(1, n, 256), torch.randn(PROMPTS, 7, 256)
+    embedding = keys.transpose(1, 2).unflatten(2, (6, 6))
     with torch.no_grad():
-        transformer = LowRankTransformer(decoder.transformer, pe)
-        hoisted, shared = transformer.hoist(keys)
-        _, image = transformer.decode(Hoisted(*(part[0] for part in hoisted)), tokens)
-        hyper = decoder.hyper(tokens[:, 1:5])
-    norm, beta = decoder.norm1, transformer.second.norm4.bias
-    upscale = Upscale(decoder.upscale1, norm.weight, norm.bias, norm.eps, decoder.upscale2, beta, LATTICE_OFFSET)
-    up = upscale.hoist(shared)[0]
-    cost = decoder_cost("low-rank", SMALL)
-    assert count(lambda: upscale.hoist(transformer.hoist(keys)[1])) == cost.photo
-    assert count(lambda: upscale.lattice(up, image, hyper, None)) == PROMPTS * cost.lattice
-    assert count(lambda: upscale.low_res(up, image, hyper[:, 0], None)) == PROMPTS * cost.low_res
+        low_rank, plain = LowRankDecoder(parts), AbsorbedDecoder(parts)
+        hoisted, up = low_rank.hoist(embedding)
+        once = Hoisted(*(part[0] for part in hoisted))
+        _, image = low_rank.transformer.decode(once, tokens)
+        hyper = parts.hyper(tokens[:, 1:5])
+    upscale, cost = low_rank.upscale, decoder_cost("low-rank", SMALL)
+    assert count(lambda: low_rank.hoist(embedding)) == cost.photo
+    spread = _spread(image, up[0, :, 3], upscale.lattice_kernel)
+    found = count(lambda: upscale.lattice(_spread(image, up[0, :, 3], upscale.lattice_kernel), hyper, None))
+    assert found == PROMPTS * cost.lattice and spread.shape == (PROMPTS, n, 64)
+    assert count(lambda: low_rank.low_res(up[0], image, hyper[:, 0], None)) == PROMPTS * cost.low_res
     assert sum(part[0].numel() for part in (*image, hyper)) == cost.state
-    assert count(lambda: (decoder.hyper(tokens[:, 1:5]), decoder.iou_head(tokens[:, 0]))) == PROMPTS * cost.heads
+    assert count(lambda: (parts.hyper(tokens[:, 1:5]), parts.iou_head(tokens[:, 0]))) == PROMPTS * cost.heads
 
     cost, many = decoder_cost("absorbed", SMALL), keys.expand(PROMPTS, -1, -1)
-    skip8, skip4, prompt = torch.zeros(n, 64), torch.zeros(n, 32), PromptGraph(nano, 96)
-    lattice = count(lambda: hyper @ prompt._lattice_pixels(many, skip8, skip4).transpose(1, 2))
-    assert lattice == PROMPTS * cost.lattice
-    full8, full4 = torch.zeros(64, 12, 12), torch.zeros(32, 24, 24)
-    found = count(lambda: MaskGraph(nano)(full8, full4, many, hyper, torch.arange(PROMPTS)))
-    assert found == PROMPTS * (cost.low_res + 4 * 32), "and the choice of one of four rows"
-    found = count(lambda: hyper @ decoder.upscale(many, full8, full4).flatten(2))
+    found = count(lambda: upscale.lattice(many @ upscale.lattice_kernel, hyper, None))
+    assert found == PROMPTS * cost.lattice
+    assert count(lambda: plain.low_res(many, hyper[:, 0], None)) == PROMPTS * cost.low_res
+    skips = torch.zeros(64, 12, 12), torch.zeros(32, 24, 24)
+    found = count(lambda: hyper @ nano.mask_decoder.upscale(many, *skips).flatten(2))
     assert found == PROMPTS * decoder_cost("plain", SMALL).low_res
 
 

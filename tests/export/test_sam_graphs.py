@@ -15,18 +15,10 @@ from sample_photos import sample_pixels
 from torch import nn
 
 from gransam_sdk.errors import InputError
+from gransam_sdk.export.decoder_graphs import FORMS, Form, ImageGraph, decoder_modules, run_module
+from gransam_sdk.export.decoder_parts import sam_parts
 from gransam_sdk.export.graphs import LATTICE_OFFSET
-from gransam_sdk.export.sam_graphs import (
-    PROMPT_OUTPUTS,
-    STATE,
-    SamDecoder,
-    SamHoisted,
-    SamImageGraph,
-    SamMaskGraph,
-    SamPromptGraph,
-    deployed_sam,
-    sam_graphs,
-)
+from gransam_sdk.export.sam_graphs import deployed_sam, sam_graphs
 from gransam_sdk.geometry import Frame
 from gransam_sdk.manifest import Preprocess
 from gransam_sdk.models.segment_anything import PIXEL_MEAN, PIXEL_STD, VitShape, import_package
@@ -98,26 +90,27 @@ def check(found: dict[str, np.ndarray], reference: Answers) -> None:
     np.testing.assert_allclose(found["features"], pooled, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("photo", ["coffee.png", "chelsea.png"])
-@pytest.mark.parametrize("name", SHAPES)
-def test_graphs_equal_the_packages_predictor(name: str, photo: str) -> None:
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("name", "photo"), [("vit", "coffee.png"), ("tiny", "chelsea.png")])
+def test_graphs_equal_the_packages_predictor(name: str, photo: str, form: Form) -> None:
     sam, reference = model(name), expected(name, photo)
     image, points = (torch.from_numpy(array) for array in inputs(name, photo))
-    decoder = SamDecoder(sam)
+    modules = decoder_modules(sam_parts(sam), form)
     with torch.no_grad():
-        hoisted = [value[0] for value in SamImageGraph(sam.image_encoder, decoder)(image)]
-        found = dict(zip(PROMPT_OUTPUTS, SamPromptGraph(decoder)(*hoisted, points), strict=True))
-        state, mask = [found[key] for key in STATE], SamMaskGraph(decoder)
-        up = SamHoisted(*hoisted).h_up
-        logits = [mask(up, *state, torch.full((len(points),), i)) for i in range(4)]
+        hoisted = ImageGraph(sam.get_submodule("image_encoder"), modules.hoist)(image)
+        known = dict(zip(modules.hoist.outputs, (value[0] for value in hoisted), strict=True)) | {"points": points}
+        found = run_module(modules.prompt, known)
+        choices = [known | found | {"choice": torch.full((len(points),), i)} for i in range(4)]
+        logits = [run_module(modules.mask, tensors)["logits"] for tensors in choices]
     check({**{key: value.numpy() for key, value in found.items()}, "logits": torch.stack(logits, 1).numpy()}, reference)
     assert reference.logits.std() > 0.05, "flat logits would make any comparison pass"
     assert np.abs(reference.tokens[0] - reference.tokens[1]).max() > 0.01, "the point matters"
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=[("vit", "low-rank"), ("tiny", "low-rank"), ("tiny", "absorbed")])
 def exported(request: pytest.FixtureRequest) -> tuple[str, dict[str, bytes]]:
-    return request.param, sam_graphs(model(request.param))
+    name, form = request.param
+    return name, sam_graphs(model(name), form)
 
 
 @pytest.mark.slow
@@ -177,7 +170,7 @@ def test_half_a_pixel_and_the_padding_token(shape: VitShape | TinyVitShape) -> N
     points = torch.tensor([[0.0, 0.0], [0.25, 0.75], [1.0, 0.5]])
     with torch.no_grad():
         sparse, _ = sam.prompt_encoder(points=(points[:, None] * shape.side, torch.ones(3, 1)), boxes=None, masks=None)  # type: ignore[operator]
-        tokens = SamDecoder(sam).prompt_tokens(points)
+        tokens = sam_parts(sam).prompt_tokens(points)
     assert sparse.shape == (3, 2, 256)
     torch.testing.assert_close(tokens[:, 5:], sparse, rtol=0, atol=1e-4)
     assert torch.equal(tokens[0, 0], sam.get_parameter("mask_decoder.iou_token.weight")[0])

@@ -18,7 +18,8 @@ import typer
 from weights_server import WeightsServer, breaking, dripping, status
 
 from gransam_sdk.cli import app, main
-from gransam_sdk.commands import weights_fetch
+from gransam_sdk.commands import step_progress, weights_fetch
+from gransam_sdk.commands.step_progress import StepProgress
 from gransam_sdk.models import catalogue
 from gransam_sdk.models.catalogue import Weights
 from gransam_sdk.training.sources.download import Manners
@@ -178,7 +179,7 @@ def facts(weights: Weights) -> dict[str, Any]:
 
 def test_ctrl_c_says_what_is_kept(models: Any, server: WeightsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.replies = [dripping(5000, 0.01)]
-    seen = weights_fetch.DownloadProgress.advance
+    seen = StepProgress.advance
 
     def press(self: Any, done: int, total: int) -> None:
         seen(self, done, total)
@@ -186,7 +187,7 @@ def test_ctrl_c_says_what_is_kept(models: Any, server: WeightsServer, monkeypatc
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(weights_fetch.DownloadProgress, "advance", press)
+        patch.setattr(StepProgress, "advance", press)
         code, _, err = models("pull", "toy")
     assert code == 130 and "what was downloaded is kept" in err
     assert models("pull", "toy")[0] == 0 and server.asked[-1].range is not None
@@ -199,17 +200,17 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     _, _, err = models("pull", "toy")
     assert err.count(" of 0.1 MB") == 1, "the last"
     models("rm", "toy")
-    monkeypatch.setattr(weights_fetch, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(step_progress, "HEARTBEAT_SECONDS", 0.0)
     server.replies = [dripping(5000, 0.01)]
     _, _, err = models("pull", "toy")
     assert err.count(" of 0.1 MB") > 3
 
 
 def test_on_a_terminal_there_is_a_bar(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with weights_fetch.DownloadProgress("toy") as shown:
+    with weights_fetch.download_progress("toy") as shown:
         assert not shown._shown
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with weights_fetch.DownloadProgress("toy") as shown:
+    with weights_fetch.download_progress("toy") as shown:
         shown.advance(10, 20)
         assert (shown._bar.tasks[0].completed, shown._bar.tasks[0].total) == (10, 20)
 

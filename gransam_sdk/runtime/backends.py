@@ -1,0 +1,97 @@
+"""Back ends by name: the one place that knows which engine runs a bundle's graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..bundle import Bundle
+from ..errors import DeviceError, InputError
+from ..parity_bars import broken_bars
+from .onnxruntime_session import OrtSession, resolve_device
+from .openvino_session import Arithmetic, OpenVinoSession, check_device
+from .session import Session
+
+SessionMaker = Callable[[str], Session]
+"""Opens the session of a graph: ``image``, ``prompt``, ``mask`` or ``head``."""
+
+BF16_FIGURES = "openvino_bf16_"
+"""What the names of a bundle's parity figures begin with that were measured on OpenVINO in bf16."""
+
+
+def session_maker(bundle: Bundle, *, backend: str, device: str, threads: int | None) -> SessionMaker:
+    """How to open a bundle's sessions, after every check that needs no session.
+
+    Args:
+        bundle: An opened bundle.
+        backend: One of ``BACKENDS``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; what is named is what runs, or an error.
+        threads: Threads for one run; None takes the cores this process may use.
+
+    Raises:
+        InputError: No such back end or device.
+        DeviceError: The back end does not run on that device, or this bundle not in that arithmetic.
+        MissingExtraError: The engine is not installed.
+    """
+    if backend not in BACKENDS:
+        raise InputError("backend", expected=" or ".join(", ".join(BACKENDS).rsplit(", ", 1)), found=repr(backend))
+    return BACKENDS[backend](bundle, device, threads)
+
+
+def _onnxruntime(bundle: Bundle, device: str, threads: int | None) -> SessionMaker:
+    resolved = resolve_device(device)
+
+    def make(name: str) -> Session:
+        return OrtSession(bundle.graph_bytes(name), bundle.graphs[name], device=resolved, threads=threads)
+
+    return make
+
+
+def _openvino(bundle: Bundle, device: str, threads: int | None, arithmetic: Arithmetic = "f32") -> SessionMaker:
+    check_device(device)
+
+    def make(name: str) -> Session:
+        return OpenVinoSession(
+            bundle.graph_bytes(name),
+            bundle.graphs[name],
+            usual=1 if name == "image" else bundle.prompt_chunk,
+            arithmetic=arithmetic,
+            threads=threads,
+        )
+
+    return make
+
+
+def _openvino_bf16(bundle: Bundle, device: str, threads: int | None) -> SessionMaker:
+    check_figures(bundle, "bf16", BF16_FIGURES)
+    return _openvino(bundle, device, threads, "bf16")
+
+
+BACKENDS: Mapping[str, Callable[[Bundle, str, int | None], SessionMaker]] = {
+    "auto": _onnxruntime,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-bf16": _openvino_bf16,
+}
+"""Each back end's opening, of a bundle, a device and threads. ``auto`` never computes in less than the bundle says."""
+
+
+def check_figures(bundle: Bundle, precision: str, prefix: str) -> None:
+    """Refuses an engine's own arithmetic to a bundle that carries no passing parity for it.
+
+    Args:
+        bundle: Its ``parity`` may hold figures of the engine beside the bundle's own.
+        precision: Whose bars of ``parity_bars`` judge them.
+        prefix: What their names begin with.
+
+    Raises:
+        DeviceError: A bar is broken, or a figure that it requires is missing.
+    """
+    figures = {name.removeprefix(prefix): value for name, value in bundle.parity.items() if name.startswith(prefix)}
+    if broken := broken_bars(precision, figures):
+        bars = ", ".join(f"{prefix}{fault.bar.figure} {fault.bar}" for fault in broken)
+        raise DeviceError(
+            f"bundle {bundle.name} in {precision}",
+            expected=f"parity measured in it, within the bars of {precision}: {bars}",
+            found=", ".join(map(str, broken)) if figures else "a bundle that was never measured in it",
+            do="use --backend openvino, which computes in f32",
+        )

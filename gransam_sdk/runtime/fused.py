@@ -1,0 +1,195 @@
+"""A photo through the fused graph: one run on the device, then suppression and run lengths on the host.
+
+What the graph answers is in docs/fused.md. Results are those of ``Segmenter``, which also answers where more prompts
+are confident than the graph keeps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..classes import ClassSet
+from ..geometry import Frame
+from ..shapes import AnyArray, Pixels
+from ..types import Settings
+from .fused_answer import check_answer, found_in, fused_feeds, recorded_rows
+from .fused_spec import KEPT, FusedSpec
+from .model import Model
+from .onnxruntime_session import OrtSession, resolve_device
+from .overlap_nms import surviving_overlaps
+from .result import Result
+from .segmenter import Segmenter, StageClock
+from .session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedAnswer:
+    """One photo's result, and who gave it.
+
+    Attributes:
+        result: What ``Segmenter`` would give.
+        confident: Prompts that were confident enough to be recorded.
+        fell_back: Whether these were more than the graph keeps, so that the four graphs answered.
+    """
+
+    result: Result
+    confident: int
+    fell_back: bool
+
+
+class FusedSegmenter(Segmenter):
+    """A segmenter that runs one fused graph a photo, and the four graphs where that one does not suffice.
+
+    Args:
+        model: The bundle with its four sessions; closed with the segmenter.
+        classes: The classes and groups to label, with the thresholds that were fused.
+        settings: Grid, mask choice and record floor as they were fused; the rest is the host's.
+        session: The fused graph's, declared by ``FusedSpec.graph``; closed with the segmenter.
+        kept: n, as it was fused.
+        chunk: As it was fused.
+
+    Raises:
+        BundleError: The bundle has no head.
+        InputError: A mask choice that a fused graph cannot hold.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        classes: ClassSet,
+        settings: Settings,
+        session: Session,
+        *,
+        kept: int = KEPT,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(model, classes, settings)
+        self.spec = FusedSpec.of(model.bundle, classes, settings, kept=kept, chunk=chunk)
+        self._session = session
+        self._lock = threading.Lock()
+        self._photos = self._fallbacks = 0
+
+    @property
+    def provider(self) -> str:
+        """Where the fused graph runs, as the engine reports it."""
+        return self._session.provider
+
+    @property
+    def threads(self) -> int:
+        """Threads that one run may use."""
+        return self._session.threads
+
+    @property
+    def fingerprint(self) -> dict[str, object]:
+        """As ``Segmenter.fingerprint``, with n, the fused chunk, and where the four graphs run."""
+        fused = {"kept": self.spec.kept, "chunk": self.spec.chunk, "fallback_provider": super().provider}
+        return super().fingerprint | {"fused": fused}
+
+    @property
+    def four_graphs(self) -> Model:
+        """What answers where the fused graph does not suffice."""
+        return self._model
+
+    @property
+    def photos(self) -> int:
+        """Photos answered so far."""
+        return self._photos
+
+    @property
+    def fallbacks(self) -> int:
+        """Those of them that the four graphs answered."""
+        return self._fallbacks
+
+    def segment(self, pixels: Pixels, *, keep_tokens: bool = False) -> Result:
+        """Labels one photo (see ``Segmenter.segment``); ``answer`` also says which graphs did it."""
+        return self.answer(pixels, keep_tokens=keep_tokens).result
+
+    def answer(self, pixels: Pixels, *, keep_tokens: bool = False) -> FusedAnswer:
+        """Labels one photo.
+
+        Args:
+            pixels: (h,w,3) uint8, upright RGB.
+            keep_tokens: Also return the mask tokens behind each mask.
+
+        Raises:
+            BundleError: The graph was fused from another bundle, or with other classes or settings.
+            ImageError: ``non-finite``: the graph gave NaN or infinity.
+            EnvironmentFault: The engine failed, or its answer contradicts itself.
+        """
+        clock = StageClock()
+        frame = self._model.frame(pixels)
+        with clock.stage("preprocess"):
+            feeds = fused_feeds(pixels, frame)
+        with clock.stage("fused graph"):
+            out = self._session.run(feeds)
+            check_answer(out, self.spec)
+        confident = int(out["confident"])
+        fell_back = confident > self.spec.kept
+        if fell_back:
+            four = super().segment(pixels, keep_tokens=keep_tokens)
+            for stage, seconds in four.timings.items():
+                clock.seconds[stage] += seconds
+            result = replace(four, timings=clock.seconds)  # what the fused graph took in vain is part of the price
+        else:
+            result = self._suppress(out, frame, clock, keep_tokens)
+        with self._lock:
+            self._photos += 1
+            self._fallbacks += fell_back
+        return FusedAnswer(result=result, confident=confident, fell_back=fell_back)
+
+    def run_fused(self, pixels: Pixels) -> dict[str, AnyArray]:
+        """The fused graph's own outputs for one photo (h,w,3) uint8, checked, with nothing done to them."""
+        out = self._session.run(fused_feeds(pixels, self._model.frame(pixels)))
+        check_answer(out, self.spec)
+        return out
+
+    def close(self) -> None:
+        """Frees all sessions."""
+        self._session.close()
+        super().close()
+
+    def _suppress(self, out: Mapping[str, AnyArray], frame: Frame, clock: StageClock, keep_tokens: bool) -> Result:
+        """Suppression among what was confident, then what ``Segmenter`` does."""
+        with clock.stage("nms"):
+            rows = recorded_rows(out)
+            found = found_in(out, rows, self.grid.points())
+            common, areas = out["intersection"][np.ix_(rows, rows)], out["area"][rows]
+            keep = surviving_overlaps(common, areas, found.label, found.score, found.passed, self.settings)
+        return self._finish(frame, found.take(keep), out["logits"][rows[keep]], clock, keep_tokens)
+
+
+def fused_on_onnxruntime(
+    data: bytes,
+    model: Model,
+    classes: ClassSet,
+    settings: Settings,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    kept: int = KEPT,
+    chunk: int | None = None,
+) -> FusedSegmenter:
+    """A fused graph on ONNX Runtime, its canary not yet checked.
+
+    Args:
+        data: What ``export.fused.fuse`` gave for the same bundle, classes, settings, ``kept`` and ``chunk``.
+        model: The bundle with its four sessions; closed with the segmenter.
+        classes: The classes and groups to label.
+        settings: What else changes a result.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: Threads for one run; None takes the cores this process may use.
+        kept: n.
+        chunk: Prompts decoded at a time.
+
+    Raises:
+        BundleError: The bundle has no head, or ONNX Runtime refuses the graph.
+        DeviceError: The device cannot be had.
+        InputError: A mask choice that a fused graph cannot hold.
+    """
+    spec = FusedSpec.of(model.bundle, classes, settings, kept=kept, chunk=chunk)
+    session = OrtSession(data, spec.graph(model.bundle, data), device=resolve_device(device), threads=threads)
+    return FusedSegmenter(model, classes, settings, session, kept=kept, chunk=chunk)
