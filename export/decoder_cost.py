@@ -75,12 +75,11 @@ def decoder_cost(form: Form, sizes: DecoderSizes) -> DecoderCost:
         sizes: The decoder's.
     """
     n, d, (c1, c2) = sizes.image, sizes.width, sizes.channels
-    query_rows = sizes.heads * sizes.tokens
     heads = MASKS * (2 * d * d + d * c2) + 2 * d * d + MASKS * d
     second_step = 4 * n * c1 * 4 * c2
     transformer = token_cost(sizes) + _IMAGE_COSTS[form](sizes)
     if form == "low-rank":
-        j = 2 * query_rows
+        j = 2 * rank(sizes)
         return DecoderCost(
             photo=11 * n * d * sizes.inner + 3 * n * d + n * d * 4 * c1,
             transformer=transformer,
@@ -127,7 +126,9 @@ def _absorbed(sizes: DecoderSizes) -> int:
 
 def _low_rank(sizes: DecoderSizes) -> int:
     n, t, d, inner = sizes.image, sizes.tokens, sizes.width, sizes.inner
-    projection, scores, rows = t * d * inner, t * n * inner, sizes.heads * t
+    projection, scores, fewer = t * d * inner, t * n * inner, (t - 1) * n * inner
+    rows = rank(sizes)
+    differences = rows - 1
 
     def read(asking: int, j: int) -> int:
         """One projection of image tokens of rank j, on the way in or out of attention, without its share of F."""
@@ -136,11 +137,16 @@ def _low_rank(sizes: DecoderSizes) -> int:
     def to_image(asking: int, j: int) -> int:
         return 2 * asking * d * inner + 3 * asking * n * inner + 2 * read(asking, j)
 
-    first = 2 * projection + 2 * scores + 3 * projection + scores
-    norm1 = scores + rows * rows * (d + n)
-    to_token = 3 * projection + 2 * scores + read(t, rows)
-    norm2 = 2 * scores + 3 * rows * rows * (d + n)
+    first = 2 * projection + 2 * scores + 3 * projection + fewer
+    norm1 = scores + differences * rows * (d + n)
+    to_token = 3 * projection + 2 * fewer + read(t - 1, rows)
+    norm2 = 2 * scores + (differences * 3 * rows + rows) * (d + n)
     return first + norm1 + to_image(t, rows) + to_token + norm2 + to_image(sizes.read, 2 * rows)
+
+
+def rank(sizes: DecoderSizes) -> int:
+    """Rows that one update of the image adds: all tokens but one in each head, and one of all heads together."""
+    return sizes.heads * (sizes.tokens - 1) + 1
 
 
 _IMAGE_COSTS = {"plain": _plain, "absorbed": _absorbed, "low-rank": _low_rank}

@@ -3,11 +3,12 @@
 Equal to ``gransam_sdk.models.two_way.TwoWayTransformer`` of depth 2 up to rounding; ``docs/decoder.md`` derives it and
 counts it. With N image tokens, t = 7 tokens a prompt, heads h of width w, and a centred row c(x) = x - mean(x):
 
-* Attention of image to tokens adds A·M to the image, A (N,h·t) the weights, M (h·t,d) what the tokens say. Each head's
-  weights sum to 1, so any vector v is added to all image tokens by adding v/h to each row of M.
-* LayerNorm then makes X = scale·F + mixᵀ·rows + β, with F (N,d) the same for all prompts: ``ImageTokens``.
-* Its variance is a quadratic form in A: ‖c(x)‖² + 2·A·(M c(x)) + A(M Mᵀ)Aᵀ. It may cancel, so it stays in 32 bits.
-* A projection X·W is scale·(F·W) + mixᵀ·(rows·W) + β·W, with F·W computed once a photo.
+* Attention of image to tokens adds A·M + m to the image: a head's t weights sum to 1, so A (N,h·(t-1)) holds all but
+  one, M (h·(t-1),d) what tokens say beyond that one, and m (d,) what that one says: ``image_update``.
+* LayerNorm then makes X = scale·(F + mixᵀ·rows) + β, with F (N,d) the same for all prompts: ``ImageTokens``.
+* Its variance is a quadratic form in A: ‖c(x)‖² + 2·A·(M c(x)) + A(M Mᵀ)Aᵀ, and m's share. It may cancel, so it stays
+  in 32 bits.
+* A projection X·W is scale·(F·W + mixᵀ·(rows·W)) + β·W, with F·W computed once a photo.
 """
 
 from __future__ import annotations
@@ -17,11 +18,25 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gransam_sdk.errors import InputError
 from gransam_sdk.models.two_way import Attention, TwoWayBlock, TwoWayTransformer
 
 from .absorbed import attend_shared
+from .image_update import (
+    Update,
+    by_prompt,
+    centre,
+    centred_rows,
+    cross,
+    cross_base,
+    dot,
+    shared_product,
+    softmax_over_tokens,
+    sum_of_squares,
+    tell_apart,
+)
 
 
 class Hoisted(NamedTuple):
@@ -38,11 +53,11 @@ class Hoisted(NamedTuple):
     cross1: Tensor  # (h,w,N) first norm: photo times first update
     cross21: Tensor  # (h,w,N) second norm: photo times first update
     cross22: Tensor  # (h,w,N) second norm: photo times second update
-    norms: Tensor  # (3,N) first norm: without weights; second norm: what goes with scale², and with 2·scale
+    norms: Tensor  # (3,N) first norm: without weights; second norm: with the first update, with the second
 
 
 class ImageTokens(NamedTuple):
-    """Image tokens of g prompts after a norm, X = scale·F + mixᵀ·rows + β; j = h·t, then 2·h·t."""
+    """Image tokens of g prompts after a norm, X = scale·(F + mixᵀ·rows) + β; j = h·(t-1) + 1, then twice as many."""
 
     scale: Tensor  # (g,N)
     mix: Tensor  # (g,j,N)
@@ -95,16 +110,16 @@ class LowRankTransformer(nn.Module):
         first, second = self.first, self.second
         update1, update2 = first.cross_attn_image_to_token, second.cross_attn_image_to_token
         to_image, final = second.cross_attn_token_to_image, self.plain.final_attn_token_to_image
-        x, keyed, gain = _centre(keys), keys + self.key_pe, first.norm4.weight
+        x, keyed, gain = centre(keys), keys + self.key_pe, first.norm4.weight
         scaled = x * gain  # F after the first norm
-        u = _centre(scaled)
+        u = centre(scaled)
         shared = u * second.norm4.weight  # F after the second norm
-        back = _centre(u * gain)
+        back = centre(u * gain)
         out1, out2 = update1.out_proj, update2.out_proj
         norms = (
             x.square().sum(-1) + x @ (2.0 * out1.bias),  # a factor behind x @ bias is what OpenVINO cannot compile
             u.square().sum(-1) + back @ (2.0 * out1.bias),
-            u @ (out2.bias + first.norm4.bias),
+            u @ (2.0 * (out2.bias + first.norm4.bias)),
         )
         hoisted = Hoisted(
             _columns(first.cross_attn_token_to_image, first.cross_attn_token_to_image.k_proj(keyed)),
@@ -134,27 +149,27 @@ class LowRankTransformer(nn.Module):
             Tokens (g,read,d) and image tokens after attention; their β is the second block's ``norm4.bias``.
         """
         first, second, final = self.first, self.second, self.plain.final_attn_token_to_image
+        to_image, to_token = second.cross_attn_token_to_image, second.cross_attn_image_to_token
         queries = first.attend_self(tokens, tokens)
         attended = attend_shared(first.cross_attn_token_to_image, queries + tokens, hoisted.k1, hoisted.v1)
         queries = first.norm2(queries + attended)
         queries = first.norm3(queries + first.mlp(queries))
         update = first.cross_attn_image_to_token
-        mix1 = _softmax_over_tokens(_scaled(update, update.k_proj, queries + tokens) @ hoisted.q1)
-        values1 = update.split(update.v_proj(queries))
-        image = self._after_first(hoisted, mix1, values1)
+        asked, values, base = tell_apart(update, queries, tokens)
+        update1 = Update(by_prompt(softmax_over_tokens(shared_product(asked, hoisted.q1))), values, base)
+        image = self._after_first(hoisted, update1)
 
         queries = second.attend_self(queries, tokens)
-        to_image = second.cross_attn_token_to_image
         asked = _scaled(to_image, to_image.q_proj, queries + tokens)
         weights = _scores(asked, to_image.k_proj, hoisted.k2, self.position_k2, image).softmax(-1)
         attended = _mix_values(to_image, weights, hoisted.v2, image) + self.offset_v2
         queries = second.norm2(queries + _merge(to_image, attended))
         queries = second.norm3(queries + second.mlp(queries))
-        update = second.cross_attn_image_to_token
-        asked = _scaled(update, update.k_proj, queries + tokens)
-        mix2 = _softmax_over_tokens(_scores(asked, update.q_proj, hoisted.q2, self.position_q2, image))
-        values2 = update.split(update.v_proj(queries))
-        image = self._after_second(hoisted, image, mix2, values1, values2)
+        asked, values, base = tell_apart(to_token, queries, tokens)
+        scores = _scores(asked, to_token.q_proj, hoisted.q2, self.position_q2, image)
+        # The second norm scales old and new alike: to share one scale with the old, the new is divided by the first's.
+        update2 = Update(by_prompt(softmax_over_tokens(scores, image.scale[:, None])), values, base)
+        image = self._after_second(hoisted, image, update1, update2)
 
         queries = queries[:, :read]
         asked = _scaled(final, final.q_proj, queries + tokens[:, :read])
@@ -162,40 +177,38 @@ class LowRankTransformer(nn.Module):
         attended = _mix_values(final, weights, hoisted.v3, image) + self.offset_v3
         return self.plain.norm_final_attn(queries + _merge(final, attended)), image
 
-    def _after_first(self, hoisted: Hoisted, mix: Tensor, values: Tensor) -> ImageTokens:
-        """First norm, from weights (g,h·t,N) and token values (g,h,t,w)."""
+    def _after_first(self, hoisted: Hoisted, update: Update) -> ImageTokens:
+        """First norm."""
         norm = self.first.norm4
-        rows = _centre(_say(self.first.cross_attn_image_to_token, values))
-        cross = (2.0 * values @ hoisted.cross1).flatten(1, 2)
-        scale = _scale(norm, hoisted.norms[0] + _dot(mix, _gram(rows, rows) @ mix + cross))
-        return ImageTokens(scale, mix * scale[:, None], rows * norm.weight)
+        rows = centred_rows(self.first.cross_attn_image_to_token, update)
+        mix = F.pad(update.weights, (0, 0, 0, 1), value=1.0)  # the last row, a weight of 1
+        scale = _scale(norm, hoisted.norms[0] + sum_of_squares(update, rows, mix, hoisted.cross1))
+        return ImageTokens(scale, mix, rows * norm.weight)
 
-    def _after_second(
-        self, hoisted: Hoisted, image: ImageTokens, mix: Tensor, values1: Tensor, values2: Tensor
-    ) -> ImageTokens:
-        """Second norm, from the image after the first, new weights (g,h·t,N) and both blocks' token values."""
-        norm = self.second.norm4
-        # β of the first norm joins the tokens' rows, as any vector that all image tokens get.
-        new = _say(self.second.cross_attn_image_to_token, values2, self.first.norm4.bias)
-        old, new = _centre(image.rows), _centre(new)
-        rows, mixed = torch.cat([old, new], dim=1), torch.cat([image.mix, mix], dim=1)
-        before = image.scale
-        cross = _dot(image.mix, (values1 @ hoisted.cross21).flatten(1, 2))
-        cross = cross + _dot(mix, (values2 @ hoisted.cross22).flatten(1, 2)) + hoisted.norms[2]
-        # The Gram matrix is symmetric: what both blocks' updates have in common is multiplied once, and counts twice.
-        both = torch.cat([2.0 * _gram(new, old), _gram(new, new)], dim=2)
-        square = _dot(image.mix, _gram(old, old) @ image.mix) + _dot(mix, both @ mixed)
-        scale = _scale(norm, before * (before * hoisted.norms[1] + 2.0 * cross) + square)
-        return ImageTokens(before * scale, mixed * scale[:, None], rows * norm.weight)
+    def _after_second(self, hoisted: Hoisted, image: ImageTokens, first: Update, second: Update) -> ImageTokens:
+        """Second norm, from the image after the first, and both updates."""
+        norm, before = self.second.norm4, image.scale
+        old = centre(image.rows)
+        # β of the first norm joins what all image tokens get.
+        new = centred_rows(self.second.cross_attn_image_to_token, second, self.first.norm4.bias)
+        more, base = new[:, :-1], new[:, -1:]
+        inverse = before.reciprocal()
+        mix = torch.cat([image.mix, second.weights, inverse[:, None]], dim=1)
+        products = more @ torch.cat([2.0 * old, more, 2.0 * base], dim=1).transpose(1, 2)
+        meeting = (base @ (2.0 * old).transpose(1, 2) @ image.mix).squeeze(1) + cross_base(second, hoisted.cross22)
+        square = (
+            hoisted.norms[1]
+            + sum_of_squares(first, old, image.mix, hoisted.cross21)
+            + dot(second.weights, products @ mix + cross(second, hoisted.cross22))
+            + inverse * (meeting + hoisted.norms[2] + inverse * base.square().sum(-1))
+        )
+        scale = before * _scale(norm, before.square() * square)
+        return ImageTokens(scale, mix, torch.cat([old, new], dim=1) * norm.weight)
 
 
 def multiply_out(image: ImageTokens, shared: Tensor, bias: Tensor) -> Tensor:
     """Image tokens (g,N,d) from F (N,d) and β (d,): for checks, never in a graph."""
-    return image.scale[..., None] * shared + image.mix.transpose(1, 2) @ image.rows + bias
-
-
-def _centre(x: Tensor) -> Tensor:
-    return x - x.mean(-1, keepdim=True)
+    return image.scale[..., None] * (shared + image.mix.transpose(1, 2) @ image.rows) + bias
 
 
 def _columns(attention: Attention, x: Tensor) -> Tensor:
@@ -222,42 +235,13 @@ def _project_positions(attention: Attention, projection: nn.Linear, x: Tensor, b
     return _columns(attention, projected[None])[0].to(x.dtype).contiguous().detach()
 
 
-def _softmax_over_tokens(scores: Tensor) -> Tensor:
-    """(g,h,t,N): softmax over t, to (g,h·t,N); written out, because engines are slow at seven-wide softmax."""
-    powers = (scores - scores.amax(2, keepdim=True)).exp()
-    return (powers / powers.sum(2, keepdim=True)).flatten(1, 2)
-
-
-def _say(attention: Attention, values: Tensor, extra: Tensor | None = None) -> Tensor:
-    """M (g,h·t,d): what each head adds to an image token that looks at one token; (g,h,t,w) values.
-
-    Args:
-        attention: Image to token.
-        values: Token values.
-        extra: (d,) a vector that every image token gets besides.
-    """
-    projection: Tensor = attention.out_proj.weight.T.unflatten(0, (attention.heads, attention.head_width))
-    bias = attention.out_proj.bias if extra is None else attention.out_proj.bias + extra
-    return (values @ projection + bias / attention.heads).flatten(1, 2)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(g,j,N) twice to (g,N), for each image token."""
-    return (a * b).sum(1)
-
-
-def _gram(a: Tensor, b: Tensor) -> Tensor:
-    """(g,i,d) and (g,j,d) to their products (g,i,j)."""
-    return a @ b.transpose(1, 2)
-
-
 def _scale(norm: nn.LayerNorm, squares: Tensor) -> Tensor:
     """LayerNorm's factor from sums of squares (g,N); rounding may leave one of nearly 0 below it."""
     return (squares.clamp(min=0.0) / norm.weight.shape[0] + norm.eps).rsqrt()
 
 
 def _scores(queries: Tensor, projection: nn.Linear, hoisted: Tensor, position: Tensor, image: ImageTokens) -> Tensor:
-    """Tokens (g,h,t,w) times projected image tokens: (g,h,t,N).
+    """Tokens (g,h,t,w) times projected image tokens: (h,g,t,N).
 
     Args:
         queries: Already divided by √w.
@@ -266,22 +250,20 @@ def _scores(queries: Tensor, projection: nn.Linear, hoisted: Tensor, position: T
         position: (h,w,N) the positions' share and what follows from weights alone.
         image: The prompts' image tokens.
     """
-    heads, width = queries.shape[1], queries.shape[3]
+    heads, tokens, width = queries.shape[1:]
     rows = (image.rows @ projection.weight.T).unflatten(2, (heads, width))  # (g,j,h,w)
     small = (queries @ rows.permute(0, 2, 3, 1)).flatten(1, 2)  # (g,h·t,j)
-    low = (small @ image.mix).unflatten(1, (heads, queries.shape[2]))
-    # What all prompts share is multiplied for all of them at once, one large product a head; moving it is cheaper.
-    asked = queries.transpose(0, 1).flatten(1, 2)  # (h,g·t,w)
-    prompts = (-1, queries.shape[2])
-    shared = image.scale[:, None] * (asked @ hoisted).unflatten(1, prompts) + (asked @ position).unflatten(1, prompts)
-    out: Tensor = shared.transpose(0, 1) + low
+    low = (small @ image.mix).unflatten(1, (heads, tokens)).transpose(0, 1)
+    out: Tensor = image.scale[:, None] * (shared_product(queries, hoisted) + low) + shared_product(queries, position)
     return out
 
 
 def _mix_values(attention: Attention, weights: Tensor, hoisted: Tensor, image: ImageTokens) -> Tensor:
-    """Attention weights (g,h,t,N) times projected image tokens, but for β and bias: (g,h,t,w)."""
-    heads, tokens = weights.shape[1:3]
-    small = (weights.flatten(1, 2) @ image.mix.transpose(1, 2)).unflatten(1, (heads, tokens))  # (g,h,t,j)
+    """Attention weights (h,g,t,N) times projected image tokens, but for β and bias: (g,h,t,w)."""
+    heads, _, tokens, _ = weights.shape
+    weights = weights * image.scale[:, None]
+    small = (by_prompt(weights) @ image.mix.transpose(1, 2)).unflatten(1, (heads, tokens))  # (g,h,t,j)
     rows = attention.split(image.rows @ attention.v_proj.weight.T)  # (g,h,j,w)
-    out: Tensor = (weights * image.scale[:, None, None]) @ hoisted + small @ rows
+    shared = (weights.flatten(1, 2) @ hoisted).unflatten(1, (-1, tokens)).transpose(0, 1)
+    out: Tensor = shared + small @ rows
     return out

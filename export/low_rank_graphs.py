@@ -77,7 +77,7 @@ class LowRankDecoder(nn.Module):
 
 def _spread(image: ImageTokens, up: Tensor, kernel: Tensor) -> Tensor:
     """Image tokens, but for β, times a kernel (d,c), with F's share (N,c): (g,N,c)."""
-    return image.scale[..., None] * up + image.mix.transpose(1, 2) @ (image.rows @ kernel)
+    return image.scale[..., None] * (up + image.mix.transpose(1, 2) @ (image.rows @ kernel))
 
 
 class LowRankHoist(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gransam_sdk.errors import InputError
+from gransam_sdk.export.image_update import Update, leave_out, smallest
 from gransam_sdk.export.low_rank import Hoisted, ImageTokens, LowRankTransformer, multiply_out
 from gransam_sdk.models.two_way import TwoWayTransformer, grid_positions
 
@@ -83,7 +84,7 @@ def test_equals_the_description_in_float64(hidden: int) -> None:
     expected_tokens, expected_image = stacked(case)
     torch.testing.assert_close(tokens, expected_tokens, rtol=0, atol=1e-9)
     torch.testing.assert_close(image, expected_image, rtol=0, atol=1e-9)
-    assert factors.mix.shape == (2, 112, 49) and factors.scale.shape == (2, 49)
+    assert factors.mix.shape == (2, 98, 49) and factors.scale.shape == (2, 49)
     module = LowRankTransformer(case.plain, case.key_pe)
     hoisted = Hoisted(*(part[0] for part in module.hoist(case.keys[None])[0]))
     five = module.decode(hoisted, case.tokens, 5)[0]
@@ -120,23 +121,30 @@ def test_outlier_channels_cost_the_variance_no_digits(side: int) -> None:
     assert hoisted.norms.half().isinf().any()
 
 
+def said(weights: Tensor, values: Tensor) -> Update:
+    """Weights (g,h,t,N) and values (g,h,t,w) of all tokens to what the module makes of them."""
+    one = smallest(values)
+    (others, base), (weights, _) = leave_out(values, one), leave_out(weights, one)
+    return Update(weights.flatten(1, 2), others - base, base.flatten(1))
+
+
 @pytest.mark.parametrize("left", [1.0, 1e-2, 1e-4])
 def test_variance_that_cancels_loses_what_rounding_must(left: float) -> None:
     """An update that takes back the image: the error stays a few last digits of what cancelled, and never below 0."""
     case = random_case(1024, side=8, seed=5)
     generator = torch.Generator().manual_seed(6)
-    mix = torch.randn(1, 8, 7, 64, generator=generator, dtype=torch.float64).softmax(2).flatten(1, 2)
+    weights = torch.randn(1, 8, 7, 64, generator=generator, dtype=torch.float64).softmax(2)
     values = torch.randn(1, 8, 7, 16, generator=generator, dtype=torch.float64)
     attention = case.plain.layers[0].cross_attn_image_to_token
     assert isinstance(attention, nn.Module)
     with torch.no_grad():
-        mixed = torch.einsum("ghtn,ghtw->gnhw", mix.unflatten(1, (8, 7)), values).flatten(2)
-        update = attention.out_proj(mixed)  # type: ignore[operator, union-attr]
+        mixed = torch.einsum("ghtn,ghtw->gnhw", weights, values).flatten(2)
+        update = attention.out_proj(mixed)  # type: ignore[operator]
         keys = (left * torch.randn(update.shape, generator=generator, dtype=torch.float64) - update).float()
         variance = (keys.double() + update).var(-1, correction=0)  # what LayerNorm sees
         module = LowRankTransformer(case.plain.float(), case.key_pe.float())
         hoisted = Hoisted(*(part[0] for part in module.hoist(keys)[0]))
-        found = module._after_first(hoisted, mix.float(), values.float())
+        found = module._after_first(hoisted, said(weights.float(), values.float()))
     scale = found.scale.double()
     assert scale.isfinite().all()
     eps = 1e-5
@@ -145,6 +153,26 @@ def test_variance_that_cancels_loses_what_rounding_must(left: float) -> None:
     assert (error < 16 * 2.0**-24 * cancelled + 1e-6 * (variance + eps)).all(), (error / cancelled).max() * 2**24
     if left == 1.0:
         assert ((scale**2 * (variance + eps) - 1).abs() < 1e-5).all()
+
+
+@pytest.mark.parametrize("loud", range(7))
+def test_a_loud_token_that_no_image_token_heeds_costs_no_digits(loud: int) -> None:
+    """Were the others told from it, values a thousand times theirs would have to cancel."""
+    case = random_case(1024, side=8, seed=7)
+    generator = torch.Generator().manual_seed(8)
+    scores = torch.randn(1, 8, 7, 64, generator=generator, dtype=torch.float64)
+    values = torch.randn(1, 8, 7, 16, generator=generator, dtype=torch.float64)
+    keys = torch.randn(1, 64, 256, generator=generator, dtype=torch.float64)
+    scores[:, :, loud] -= 30.0
+    values[:, :, loud] *= 1000.0
+    weights, attention = scores.softmax(2), case.plain.layers[0].cross_attn_image_to_token
+    with torch.no_grad():
+        update = attention.out_proj(torch.einsum("ghtn,ghtw->gnhw", weights, values).flatten(2))  # type: ignore[operator, union-attr]
+        module = LowRankTransformer(case.plain.float(), case.key_pe.float())
+        hoisted = Hoisted(*(part[0] for part in module.hoist(keys.float())[0]))
+        scale = module._after_first(hoisted, said(weights.float(), values.float())).scale.double()
+    exact = ((keys + update).var(-1, correction=0) + 1e-5).rsqrt()
+    assert (scale / exact - 1).abs().max() < 1e-6
 
 
 def test_another_depth_is_refused() -> None:
