@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +75,8 @@ def test_graphs_of_another_network_are_not_written(folder: Path, monkeypatch: py
     """The bar can fail: the plain module has one weight changed after the graphs were made."""
     made = compiling.sam_graphs
 
-    def make_then_change(sam: nn.Module) -> dict[str, bytes]:
-        graphs = made(sam)
+    def make_then_change(sam: nn.Module, decoder: str, log: Callable[[str], None]) -> dict[str, bytes]:
+        graphs = made(sam, decoder, log)
         sam.get_parameter("mask_decoder.mask_tokens.weight").add_(0.1)
         return graphs
 
