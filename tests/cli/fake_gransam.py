@@ -29,7 +29,7 @@ class SlowSegmenter(Segmenter):
         return super().segment(pixels, keep_tokens=keep_tokens)
 
 
-def load(bundle: str, *, settings: Settings, classes: Any, device: str, threads: int | None) -> Segmenter:
+def load(bundle: str, *, settings: Settings, classes: Any, device: str, backend: str, threads: int | None) -> Segmenter:
     opened = fake_bundle()
     listed, file = (None, classes) if hasattr(classes, "suffix") else (classes, None)
     chosen = select_classes(opened.classes, listed, file=file, conf=settings.conf, class_conf=settings.class_conf)
