@@ -81,9 +81,9 @@ def prepare(options: argparse.Namespace) -> tuple[Bundle, Path]:
     if not (out.exists() and checkpoint.exists()):
         if options.pictures is None:
             raise SystemExit("a stand-in has to be made first: give --pictures")
-        from stand_in import stand_in
+        from random_bundle import random_bundle
 
-        stand_in(options.arch, options.work, pictures=options.pictures, photos=options.setup)
+        random_bundle(options.arch, options.work, pictures=options.pictures, photos=options.setup)
     return open_bundle(out), checkpoint
 
 

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from parity import COLUMNS, row
+from random_bundle import random_bundle
 from result import write_result
-from stand_in import stand_in
 
 from gransam_sdk.evaluation.parity import measure_parity
 from gransam_sdk.export.reference import read_plain, reference_model
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write here instead of into benchmarks/results")
     options = parser.parse_args()
     photos = sorted(options.photos.iterdir())[: SET_ON + options.count]
-    bundle, checkpoint = stand_in(options.arch, options.work, pictures=options.pictures, photos=photos[:SET_ON])
+    bundle, checkpoint = random_bundle(options.arch, options.work, pictures=options.pictures, photos=photos[:SET_ON])
     plain = read_plain(checkpoint, options.arch, bundle.precision)
     with load_model(bundle, device="cpu") as model, reference_model(bundle, plain) as reference:
         measured = measure_parity(

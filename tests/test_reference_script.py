@@ -22,10 +22,10 @@ from gransam_sdk.types import PointGrid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
 
+import random_bundle
 import reference
 import reference_paths
 import reference_report
-import stand_in
 from kept import Kept
 from reference_report import report
 
@@ -36,14 +36,14 @@ def test_recentred_masks_differ_between_clicks() -> None:
     def look(change: Callable[[PlainSam], object]) -> tuple[float, float]:
         plain = PlainSam(random_sam(NARROW_TINY, seed=3))
         change(plain)
-        maps = {name: value[0] for name, value in plain.encode(stand_in._square(plain, photo)).items()}
+        maps = {name: value[0] for name, value in plain.encode(random_bundle._square(plain, photo)).items()}
         _, iou, logits = plain.decode(maps, torch.from_numpy(PointGrid(per_side=5).points()))
         overlap = mask_iou((logits[:, 1] > 0).numpy())
         return float(np.median(overlap[~np.eye(25, dtype=bool)])), float(iou.mean())
 
     before, _ = look(lambda plain: None)
-    after, iou = look(lambda plain: stand_in.recentre(plain, photo))
-    assert before > 0.5 > after and iou == pytest.approx(stand_in.PREDICTED_IOU, abs=1e-3)
+    after, iou = look(lambda plain: random_bundle.recentre(plain, photo))
+    assert before > 0.5 > after and iou == pytest.approx(random_bundle.PREDICTED_IOU, abs=1e-3)
 
 
 def test_the_threshold_lets_the_wanted_number_survive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,9 +52,9 @@ def test_the_threshold_lets_the_wanted_number_survive(monkeypatch: pytest.Monkey
     masks[np.arange(100), np.arange(100) // 10, np.arange(100) % 10] = True
     confidence = np.linspace(0.01, 1.0, 100, dtype=np.float32)
     answer = (confidence, np.zeros(100, dtype=np.int64), np.ones(100, dtype=np.float32), masks)
-    monkeypatch.setattr(stand_in, "_answers", lambda model, head, photo: answer)
-    threshold, survivors = stand_in.choose_threshold(None, None, [Path("a"), Path("b")])  # type: ignore[arg-type]
-    assert survivors == stand_in.WANTED and (confidence >= threshold).sum() == stand_in.WANTED
+    monkeypatch.setattr(random_bundle, "_answers", lambda model, head, photo: answer)
+    threshold, survivors = random_bundle.choose_threshold(None, None, [Path("a"), Path("b")])  # type: ignore[arg-type]
+    assert survivors == random_bundle.WANTED and (confidence >= threshold).sum() == random_bundle.WANTED
 
 
 def test_paths_take_turns_and_one_photo_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,9 @@ CARD = (
 )
 
 
-def stand_in(arch: str, work: Path, *, pictures: Path, photos: Sequence[Path], seed: int = 0) -> tuple[Bundle, Path]:
+def random_bundle(
+    arch: str, work: Path, *, pictures: Path, photos: Sequence[Path], seed: int = 0
+) -> tuple[Bundle, Path]:
     """The bundle and its checkpoint, made in ``work`` unless they are there.
 
     Args:
