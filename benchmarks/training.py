@@ -88,7 +88,8 @@ def large(name: str, bags: Bags, config: HeadConfig) -> tuple[Cell, ...]:
     fitted = fit_head(bags, config, log=print)
     seconds = time.perf_counter() - begun
     epochs = " + ".join(map(str, fitted.epochs))
-    return name, round(seconds), epochs, round(seconds / sum(fitted.epochs), 1)
+    each = f"{epochs}, {config.members} heads" if config.members > 1 else epochs
+    return name, round(seconds), each, round(seconds / (config.members * sum(fitted.epochs)), 1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 from result import RESULTS, show
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-ORDER = ("heads", "classes", "ablation", "evaluate", "annotate", "parity", "import_time")
+ORDER = ("heads", "classes", "ablation", "evaluate", "training", "annotate", "parity", "import_time")
 HEAD = """\
 # Benchmarks
 
