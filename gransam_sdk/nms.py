@@ -117,7 +117,7 @@ def drop_contained(masks: Bool, classes: Int, threshold: float = 0.8, *, tiers: 
     if tiers is not None:
         tiers = _per_mask("tiers", tiers, n)
         drops &= tiers[:, None] <= tiers[None, :]
-    return np.sort(_greedy(np.lexsort((np.arange(n), -areas)), drops))
+    return np.sort(greedy(np.lexsort((np.arange(n), -areas)), drops))
 
 
 def touching_groups(masks: Bool, classes: Int) -> Int:
@@ -154,8 +154,16 @@ def touching_groups(masks: Bool, classes: Int) -> Int:
     return np.unique(first, return_inverse=True)[1].astype(np.int64)
 
 
-def _greedy(order: Int, drops: NDArray[np.bool_]) -> Int:
-    """Take what is left in ``order``; each index i taken removes the later j with ``drops[i, j]``."""
+def greedy(order: Int, drops: NDArray[np.bool_]) -> Int:
+    """Take what is left in ``order``; each index i taken removes the later j with ``drops[i, j]``.
+
+    Args:
+        order: (m,) int64 indices, the first to be taken first.
+        drops: (n,n) bool.
+
+    Returns:
+        (k,) int64 indices of what was taken, in that order.
+    """
     kept = []
     while len(order):
         best, order = order[0], order[1:]

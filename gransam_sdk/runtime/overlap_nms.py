@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..nms import greedy
 from ..shapes import Bool, Float, Int
 from ..types import Settings
 
@@ -30,20 +31,11 @@ def surviving_overlaps(common: Int, areas: Int, labels: Int, scores: Float, pass
         drops = common / np.maximum(union, 1) > settings.nms_iou  # float64, as whole numbers divide
         if settings.class_aware:
             drops &= same
-        kept = _greedy(kept[np.lexsort((kept, -scores[kept], tiers[kept]))], drops)
+        kept = greedy(kept[np.lexsort((kept, -scores[kept], tiers[kept]))], drops)
     if settings.containment < 1.0:
         drops = (common / np.maximum(areas, 1) > settings.containment) & same  # [i, j]: share of j inside i
         drops &= tiers[:, None] <= tiers[None, :]
         # Of equal masks the one goes first that suppression took first.
-        kept = _greedy(kept[np.argsort(-areas[kept], kind="stable")], drops)
+        kept = greedy(kept[np.argsort(-areas[kept], kind="stable")], drops)
     return np.asarray(kept[np.lexsort((kept, -scores[kept]))])
 
-
-def _greedy(order: Int, drops: Bool) -> Int:
-    """Take what is left in ``order``; each i taken removes the later j with ``drops[i, j]``."""
-    kept = []
-    while len(order):
-        best, order = order[0], order[1:]
-        kept.append(best)
-        order = order[~drops[best, order]]
-    return np.array(kept, dtype=np.int64)
