@@ -66,6 +66,16 @@ def test_mean_iou_may_neither_fall_nor_rise() -> None:
         assert len(broken_bars("fp16", PERFECT | {"miou_change": change})) == 1
 
 
+@pytest.mark.parametrize(("share", "count"), [("label_agreement", "confident"), ("kept_f1", "kept")])
+def test_one_answer_of_few_may_differ_and_two_may_not(share: str, count: str) -> None:
+    for differ, breaks in ((1, False), (2, True)):
+        figures = PERFECT | {share: 1 - differ / 60, count: 60}
+        assert [one.bar.figure for one in broken_bars("fp32", figures)] == ([share] if breaks else [])
+    assert broken_bars("fp32", PERFECT | {share: 0.9989, count: 5000})
+    assert broken_bars("fp32", PERFECT | {share: 0.98, count: 0})
+    assert broken_bars("fp32", PERFECT | {share: float("nan"), count: 60})
+
+
 def test_without_a_head_all_masks_are_judged_instead_of_kept_ones() -> None:
     bare = {name: PERFECT[name] for name in ("masks", "tokens_cosine_min", "tokens_relative_norm", "sign_flips")}
     bare |= {"mask_iou_mean": 0.98, "mask_iou_p1": 0.8}
