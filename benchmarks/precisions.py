@@ -1,6 +1,7 @@
-"""What does each reduced precision of the embedded bundle cost, and what does it save?
+"""What does each reduced precision of a bundle cost, and what does it save?
 
-python benchmarks/precisions.py --photos ../shared/data/voc2012_dev/JPEGImages [--count N] [--calibrate N] [--json FILE]
+python benchmarks/precisions.py --photos ../shared/data/voc2012_dev/JPEGImages [--bundle NAME|DIR] [--count N] \
+    [--calibrate N] [--precision P ...] [--json FILE]
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gransam_sdk.runtime.model import Model
 from gransam_sdk.runtime.onnxruntime_session import OrtSession
 from gransam_sdk.shapes import Float
 
+EMBEDDED, REDUCED = "nano-voc20", ("fp16", "bf16", "int8")
 ROUNDS = 30
 COLUMNS = (
     *("precision", "image graph MB", "all graphs MB", "ms beside fp32", "cosine min", "relative norm", "sign flips"),
@@ -37,16 +39,18 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--count", type=int, default=200, help="photos to judge on, the first by name")
     parser.add_argument("--calibrate", type=int, default=32, help="photos to calibrate on, those after them")
+    parser.add_argument("--bundle", default=EMBEDDED)
+    parser.add_argument("--precision", nargs="+", choices=REDUCED, default=REDUCED)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     every = sorted(options.photos.iterdir())
     judged, calibration = every[: options.count], every[options.count : options.count + options.calibrate]
-    bundle = open_bundle("nano-voc20")
+    bundle = open_bundle(options.bundle)
     full = {name: bundle.graph_bytes(name) for name in bundle.graphs}
     image = next(prepared(bundle, judged))
     rows = [row("fp32-w16", full, "1.00 x", None, "")]
     with opened(bundle, full) as reference:
-        for precision in ("fp16", "bf16", "int8"):
+        for precision in options.precision:
             graphs = to_precision(full, precision, prepared(bundle, calibration), log=print)
             ratio = time_ratio(graphs["image"], full["image"], image) if can_run_here(precision) else "cannot run here"
             exact = precision == "int8"
@@ -56,14 +60,15 @@ def main() -> None:
             broken = ", ".join(str(one) for one in broken_bars(precision, parity.figures())) or "none"
             rows.append(row(precision if exact else f"{precision}, rounding imitated", graphs, ratio, parity, broken))
             print(*rows[-1], flush=True)
+    arch = bundle.architecture
     write_result(
-        "precisions",
-        title="Reduced precisions",
-        question="What does each reduced precision of the embedded bundle cost beside its own 32 bits?",
+        "precisions" if options.bundle == EMBEDDED else f"precisions_{arch.replace('-', '_')}",
+        title=f"Reduced precisions of {arch}",
+        question="What does each reduced precision of a bundle cost beside its own 32 bits?",
         columns=COLUMNS,
         rows=rows,
         notes=[
-            f"Judged on {len(judged)} photos, calibrated on {len(calibration)} others. Reference: the embedded bundle, "
+            f"Judged on {len(judged)} photos, calibrated on {len(calibration)} others. Reference: the bundle itself, "
             "computed in 32 bits from weights stored in 16; it is compared with PyTorch in its own table.",
             "Cosine min: the least of all mask tokens. Labels: share of the confident prompts with the same label.",
             "Rounding imitated: the graphs run in 32 bits and each result is rounded to 16, because ONNX Runtime's CPU "

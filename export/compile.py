@@ -23,6 +23,7 @@ from .reference import PlainSegmenter, read_plain
 from .rounding import rounded_bundle
 from .sam import PlainSam, sam_manifest
 from .sam_graphs import sam_graphs
+from .segmenter_card import segmenter_card
 from .segmenter_graphs import AUTO
 
 NANO_SIDE = 320
@@ -35,7 +36,7 @@ def compile_bundle(
     arch: str,
     name: str,
     photos: Sequence[Path],
-    card: Path,
+    card: Path | None = None,
     side: int | None = None,
     precision: str = "fp32-w16",
     decoder: str = AUTO,
@@ -52,7 +53,7 @@ def compile_bundle(
         arch: A name in ``reference.architectures``.
         name: The bundle's name.
         photos: Real photos to measure parity on.
-        card: Model card in Markdown.
+        card: Model card in Markdown; without one, what the manifest says in words.
         side: s of nano, a multiple of 32; none for the others, whose side is fixed.
         precision: One of ``parity_bars.PRECISIONS``.
         decoder: One of ``segmenter_graphs.DECODERS``; ``auto`` takes the form that is cheaper on this machine.
@@ -68,7 +69,7 @@ def compile_bundle(
     check_target(out, overwrite=overwrite)
     plain = read_plain(checkpoint, arch, precision)
     manifest = _manifest(plain, name, arch, side, checkpoint) | {"precision": precision}
-    files = {CARD: card.read_bytes()}
+    files = {CARD: card.read_bytes() if card else segmenter_card(manifest).encode()}
     part = None if head is None else head_of(head, manifest)
     log("exporting the image, prompt and mask graphs")
     graphs = _graphs(plain, side, decoder, log)

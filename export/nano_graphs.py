@@ -17,7 +17,7 @@ from .segmenter_graphs import segmenter_graphs
 
 
 def nano_graphs(
-    nano: Nano, side: int, decoder: str = "low-rank", log: Callable[[str], None] = lambda line: None
+    nano: Nano, side: int, decoder: str, log: Callable[[str], None] = lambda line: None
 ) -> dict[str, bytes]:
     """Exports the three graphs that need no head.
 

@@ -42,9 +42,7 @@ def deployed_sam(sam: nn.Module) -> nn.Module:
     return sam.eval().requires_grad_(False)
 
 
-def sam_graphs(
-    sam: nn.Module, decoder: str = "low-rank", log: Callable[[str], None] = lambda line: None
-) -> dict[str, bytes]:
+def sam_graphs(sam: nn.Module, decoder: str, log: Callable[[str], None] = lambda line: None) -> dict[str, bytes]:
     """Exports the three graphs that need no head.
 
     Args:

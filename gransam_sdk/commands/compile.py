@@ -20,13 +20,16 @@ def compile_(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to write.")],
     photos: Annotated[Path, typer.Option("--photos", metavar="DIR", help="Real photos to prove parity on.")],
-    card: Annotated[Path, typer.Option("--card", metavar="FILE", help="Model card in Markdown, put into the bundle.")],
     arch: Annotated[
         str,
         typer.Option(
             "--arch", metavar="NAME", help="The checkpoint's architecture: nano, sam-vit-b, -l or -h, mobile-sam."
         ),
     ] = "nano",
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", metavar="FILE", help="Model card in Markdown; if not given, one is made."),
+    ] = None,
     side: Annotated[
         int | None, typer.Option("--side", metavar="S", help="Nano's side, a multiple of 32; 320 if not given.")
     ] = None,
@@ -83,7 +86,7 @@ def compile_(
     narrate(f"wrote {bundle.path} (sha256 {bundle.digest[:16]}...)")
 
 
-def _check(arch: str, side: int | None, precision: str, decoder: str, card: Path) -> None:
+def _check(arch: str, side: int | None, precision: str, decoder: str, card: Path | None) -> None:
     from ..export.reference import architectures
     from ..export.segmenter_graphs import DECODERS
     from ..parity_bars import PRECISIONS
@@ -96,7 +99,7 @@ def _check(arch: str, side: int | None, precision: str, decoder: str, card: Path
         raise InputError("--precision", expected=", ".join(PRECISIONS), found=repr(precision))
     if decoder not in DECODERS:
         raise InputError("--decoder", expected=", ".join(DECODERS), found=repr(decoder))
-    if not card.is_file():
+    if card is not None and not card.is_file():
         raise InputError(f"model card {card}", expected="a Markdown file", found="no such file")
 
 

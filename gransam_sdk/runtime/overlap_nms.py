@@ -38,4 +38,3 @@ def surviving_overlaps(common: Int, areas: Int, labels: Int, scores: Float, pass
         # Of equal masks the one goes first that suppression took first.
         kept = greedy(kept[np.argsort(-areas[kept], kind="stable")], drops)
     return np.asarray(kept[np.lexsort((kept, -scores[kept]))])
-

@@ -183,7 +183,7 @@ def test_exported_forms_cost_what_torch_and_the_sizes_say(form: Form) -> None:
 
 def test_another_side_is_refused() -> None:
     with pytest.raises(InputError, match="multiple of 32"):
-        nano_graphs(random_nano(), 100)
+        nano_graphs(random_nano(), 100, "low-rank")
     with pytest.raises(InputError, match="auto, absorbed, low-rank"):
         nano_graphs(random_nano(), 96, "plain")
 

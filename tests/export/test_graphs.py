@@ -54,7 +54,7 @@ def test_deployment_changes_little_and_rounds_everything() -> None:
 def test_weights_are_stored_in_half_and_any_batch_fits() -> None:
     import onnxruntime
 
-    graphs = nano_graphs(deployed(random_nano(5)), 64)
+    graphs = nano_graphs(deployed(random_nano(5)), 64, "low-rank")
     for name, data in graphs.items():
         model = onnx.load_from_string(data)
         wide = [i for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT and np.prod(i.dims) > 5000]
@@ -71,7 +71,7 @@ def test_weights_are_stored_in_half_and_any_batch_fits() -> None:
 
 def test_bad_side_and_bad_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="multiple of 32"):
-        nano_graphs(random_nano(), 100)
+        nano_graphs(random_nano(), 100, "low-rank")
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"x\.safetensors"):
         read_checkpoint(tmp_path / "x.safetensors")

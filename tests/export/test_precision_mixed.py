@@ -225,7 +225,7 @@ def test_float16_rounding_costs_the_embedded_segmenter_little_but_something() ->
 
 @pytest.mark.slow
 def test_the_low_rank_decoder_keeps_its_variances_in_both_graphs() -> None:
-    graphs = sam_graphs(deployed_sam(random_sam(NARROW_TINY, seed=3)))
+    graphs = sam_graphs(deployed_sam(random_sam(NARROW_TINY, seed=3)), "low-rank")
     prompt, variances = to_mixed(graphs["prompt"], "fp16")
     assert variances == {"h_norms", "h_cross1", "h_cross21", "h_cross22"}
     image, _ = to_mixed(graphs["image"], "fp16", outputs=variances)

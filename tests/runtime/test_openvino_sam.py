@@ -22,7 +22,7 @@ from gransam_sdk.types import PointGrid
 
 def narrow_graphs() -> dict[str, tuple[bytes, Graph]]:
     made = {}
-    for graph, data in sam_graphs(deployed_sam(random_sam(NARROW_TINY, seed=5))).items():
+    for graph, data in sam_graphs(deployed_sam(random_sam(NARROW_TINY, seed=5)), "low-rank").items():
         model = read_onnx(data, graph)
         made[graph] = (data, Graph(f"{graph}.onnx", "0" * 64, len(data), model.inputs, model.outputs))
     return made
