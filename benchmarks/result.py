@@ -8,8 +8,12 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from plot import Plot
 
 RESULTS = Path(__file__).parent / "results"
 Cell = str | float | int | None
@@ -23,13 +27,14 @@ def write_result(
     columns: Sequence[str],
     rows: Sequence[Sequence[Cell]],
     notes: Sequence[str] = (),
+    plots: Sequence[Plot] = (),
     path: Path | None = None,
 ) -> None:
     """Prints the table and writes ``benchmarks/results/<name>.json``, from which docs/benchmarks.md is made.
 
-    With a ``path``, that file is written instead.
+    Plots lie in it as numbers and are drawn with the page. With a ``path``, that file is written instead.
     """
-    result = {
+    result: dict[str, Any] = {
         "title": title,
         "question": question,
         "command": f"python {' '.join([_relative(sys.argv[0]), *sys.argv[1:]])}",
@@ -39,6 +44,8 @@ def write_result(
         "rows": [list(row) for row in rows],
         "notes": list(notes),
     }
+    if plots:
+        result["plots"] = [asdict(plot) for plot in plots]
     target = path or RESULTS / f"{name}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
