@@ -53,11 +53,12 @@ class EagerPath:
     Args:
         plain: The segmenter in its published form, with the weights that the bundle was made of.
         bundle: Its head, thresholds, grid and preprocessing are used; its graphs are not.
+        device: Where torch computes; ``plain`` is there already.
     """
 
-    def __init__(self, plain: PlainSegmenter, bundle: Bundle) -> None:
-        self.plain, self.bundle, self.head = plain, bundle, read_head(bundle)
-        self.thresholds = torch.tensor([info.threshold for info in bundle.classes])
+    def __init__(self, plain: PlainSegmenter, bundle: Bundle, device: str = "cpu") -> None:
+        self.plain, self.bundle, self.head, self.device = plain, bundle, read_head(bundle).to(device), device
+        self.thresholds = torch.tensor([info.threshold for info in bundle.classes], device=device)
         self.points = PointGrid(per_side=bundle.points_per_side).points()
         self.settings = Settings()
 
@@ -67,14 +68,15 @@ class EagerPath:
         pixels = as_pixels(photo)
         bundle = self.bundle
         frame = Frame.fit(size=pixels.shape[:2], side=bundle.input_side, resize=bundle.preprocess.resize)
-        maps = self.plain.encode(torch.from_numpy(preprocess(pixels, bundle.preprocess, frame)))
+        image = torch.from_numpy(preprocess(pixels, bundle.preprocess, frame)).to(self.device)
+        maps = self.plain.encode(image)
         maps = {name: value[0] for name, value in maps.items()}
-        points = torch.from_numpy(frame.to_model(self.points))
+        points = torch.from_numpy(frame.to_model(self.points)).to(self.device)
         batches = [self._batch(maps, part, frame) for part in points.split(BATCH)]
         codes = [code for batch in batches for code in batch.codes]
         low_res_codes = [code for batch in batches for code in batch.low_res_codes]
-        label = torch.cat([batch.label for batch in batches])
-        score = torch.cat([batch.score for batch in batches])
+        label = torch.cat([batch.label for batch in batches]).cpu()
+        score = torch.cat([batch.score for batch in batches]).cpu()
         keep = suppress(low_res_codes, label.numpy(), score.numpy(), self.settings)
         keep = [i for i in keep if coco.area(codes[i]) > 0]  # smaller than a pixel of the photo is no mask
         low_res = torch.cat([batch.low_res for batch in batches])[keep]
@@ -85,7 +87,7 @@ class EagerPath:
         tokens, iou, low_res = self.plain.decode(maps, points)
         masks = resize_masks(low_res[:, 1:], frame)  # (g,3,h,w)
         choice = iou[:, 1:].argmax(dim=1)
-        rows = torch.arange(len(points))
+        rows = torch.arange(len(points), device=self.device)
         chosen = low_res[rows, choice + 1]
         unit = self.head(self._instances(maps, tokens, low_res, choice + 1)).softmax(dim=1)
         confidence, label = unit.max(dim=1)
@@ -94,8 +96,8 @@ class EagerPath:
         full = masks[rows, choice][passed] > 0
         height, width = frame.valid(self.bundle.low_res_side)
         return _Batch(
-            codes=encode(full.numpy()),
-            low_res_codes=encode((chosen[passed, :height, :width] > 0).numpy()),
+            codes=encode(full.cpu().numpy()),
+            low_res_codes=encode((chosen[passed, :height, :width] > 0).cpu().numpy()),
             low_res=chosen[passed],
             label=label[passed],
             score=(confidence * iou[rows, choice + 1].clamp(0, 1))[passed],
@@ -108,7 +110,8 @@ class EagerPath:
         if width == flat.shape[1]:
             return flat
         step, offset = self.bundle.low_res_side // self.bundle.embedding_side, self.bundle.lattice_offset
-        lattice = low_res[torch.arange(len(choice)), choice, offset::step, offset::step].sigmoid().flatten(1)  # (g,N)
+        rows = torch.arange(len(choice), device=low_res.device)
+        lattice = low_res[rows, choice, offset::step, offset::step].sigmoid().flatten(1)  # (g,N)
         features = maps[self.plain.features].flatten(1).T  # (N,f)
         pooled = lattice @ features / (lattice.sum(dim=1, keepdim=True) + 1e-4)
         return pooled if width == pooled.shape[1] else torch.cat([flat, pooled], dim=1)

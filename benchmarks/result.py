@@ -71,8 +71,18 @@ def describe_platform() -> dict[str, Cell]:
         "cpu_threads": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("numpy", "pillow", "onnxruntime")},
+        **{name: _version(name) for name in ("numpy", "pillow", "onnxruntime")},
     }
+
+
+def _version(package: str) -> str:
+    """Of the package or of its build for a GPU, which has another name."""
+    for name in (package, f"{package}-gpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "absent"
 
 
 def _relative(script: str) -> str:

@@ -17,6 +17,8 @@ FOREGROUND = 1
 """Of segment-anything's four point embeddings: background point, foreground point, two corners of a box."""
 OUTPUT_TOKENS = 5
 """Predicted IoU and four masks; nothing reads the point and the padding after the last attention."""
+POINT = 5
+"""Row of the point among the tokens; the padding follows."""
 
 
 class DecoderParts(nn.Module):
@@ -76,7 +78,8 @@ class DecoderParts(nn.Module):
         """(g,2) XY in [0,1] of the square to seven tokens (g,7,d): IoU, four masks, point, padding."""
         angle = (2.0 * (points + self.point_shift) - 1.0) @ self.gaussian * (2.0 * math.pi)
         # Only the point's own row depends on the point; adding it where it belongs needs no copies of the others.
-        at_point = torch.tensor([0.0, 0, 0, 0, 0, 1, 0])[:, None]
+        # Made where the points are: a GPU's graph cannot hold a copy from the host.
+        at_point = (torch.arange(POINT + 2, device=points.device) == POINT).to(points.dtype)[:, None]
         return self.fixed_tokens + at_point * torch.cat([angle.sin(), angle.cos()], dim=-1)[:, None]
 
     def hyper(self, tokens: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def smallest(values: Tensor) -> Tensor:
     The one of the smallest values: less it, no other's are more than twice as large, so nothing large has to cancel.
     """
     index = (-values.square().sum(-1)).argmax(2)  # bundles have no ArgMin
-    return index[:, :, None, None] == torch.arange(values.shape[2])[:, None]
+    return index[:, :, None, None] == torch.arange(values.shape[2], device=index.device)[:, None]
 
 
 def leave_out(x: Tensor, one: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,8 @@ class PlainSam(nn.Module):
         embedding = maps["h_embedding"][None]
         sam: Any = self.sam
         pixels = points[:, None] * sam.prompt_encoder.input_image_size[0]
-        sparse, dense = sam.prompt_encoder(points=(pixels, torch.ones(len(points), 1)), boxes=None, masks=None)
+        labels = torch.ones(len(points), 1, device=points.device)
+        sparse, dense = sam.prompt_encoder(points=(pixels, labels), boxes=None, masks=None)
         seen: list[Tensor] = []  # the package keeps the tokens to itself
         hook = sam.mask_decoder.transformer.register_forward_hook(lambda _, __, out: seen.append(out[0]))
         try:

@@ -100,7 +100,7 @@ class Upscale(nn.Module):
 
 def choose_weights(hyper: Tensor, choice: Tensor) -> Tensor:
     """Weights of all four masks (n,4,c2) and which one each prompt wants (n,) to weights (n,c2)."""
-    one_hot = (choice[:, None] == torch.arange(4)).to(hyper.dtype)[:, None]  # (n,1,4)
+    one_hot = (choice[:, None] == torch.arange(4, device=choice.device)).to(hyper.dtype)[:, None]  # (n,1,4)
     return (one_hot @ hyper).squeeze(1)
 
 

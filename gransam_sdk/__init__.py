@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ImageError,
         InputError,
         MissingExtraError,
+        OutOfMemoryError,
         OutputError,
         TooManyFailures,
     )
@@ -46,6 +47,7 @@ _HOMES = {
     "ImageError": "errors",
     "InputError": "errors",
     "MissingExtraError": "errors",
+    "OutOfMemoryError": "errors",
     "OutputError": "errors",
     "PointGrid": "types",
     "Result": "runtime.result",
@@ -72,6 +74,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "MissingExtraError",
+    "OutOfMemoryError",
     "OutputError",
     "PointGrid",
     "Result",

@@ -7,6 +7,7 @@
     ├── EnvironmentFault        exit 5   this machine cannot do what was asked
     │   ├── BundleError         exit 5   a model bundle that must not be run
     │   ├── DeviceError         exit 5   a device, provider or precision that cannot be had
+    │   │   └── OutOfMemoryError  exit 5 its memory does not hold what a run needs
     │   └── MissingExtraError   exit 5   an optional package is not installed (also an ImportError)
     └── OutputError             exit 6   output folder unusable, locked or of another run
 
@@ -79,6 +80,10 @@ class BundleError(EnvironmentFault):
 
 class DeviceError(EnvironmentFault):
     """A device, provider, backend or precision that was asked for cannot be had."""
+
+
+class OutOfMemoryError(DeviceError):
+    """The memory of a device, or what of it may be used, does not hold what a graph or a run needs."""
 
 
 class MissingExtraError(EnvironmentFault, ImportError):

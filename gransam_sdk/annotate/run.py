@@ -223,6 +223,7 @@ def _label(step: Decoded, segmenter: Segmenter, out: OutputFolder, tally: Tally)
     except GranSAMError as error:
         return Failure.of(step.key, error)
     tally.add(result.timings)
+    tally.reduced_chunks = segmenter.reduced_chunks
     with tally.stage("write"):
         out.put(record_path(step.key), dump_record(record))
     tally.masks += len(result)

@@ -29,6 +29,7 @@ class Tally:
         masks: Masks recorded by this run, those under their class's threshold included.
         seconds: Time by stage. ``read`` and ``decode`` run beside the others.
         wall: Seconds that the loop took.
+        reduced_chunks: Prompts a run took at most in the end, by graph, where the device had no memory for the chunk.
     """
 
     new: int = 0
@@ -38,6 +39,7 @@ class Tally:
     masks: int = 0
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     wall: float = 0.0
+    reduced_chunks: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, status: PhotoStatus) -> None:
         """One photo is through."""
@@ -71,6 +73,7 @@ class Tally:
         return {
             "counts": {"photos": self.new + self.redone + self.done + self.failed, **self._counts()},
             **self._measured(),
+            **({"reduced_chunks": dict(self.reduced_chunks)} if self.reduced_chunks else {}),
         }
 
     def report(self, run: Path) -> RunReport:

@@ -183,14 +183,14 @@ class Nano(nn.Module):
 
     def grid_encoding(self, side: int) -> Tensor:
         """(side·side,256) positional encoding of the embedding's cells."""
-        return self.prompt_encoder.encode_position(grid_positions(side))
+        return self.prompt_encoder.encode_position(grid_positions(side).to(self.prompt_encoder.gaussian.device))
 
     def prompt_tokens(self, points: Tensor) -> Tensor:
         """(g,2) XY in [0,1] to the decoder's seven tokens (g,7,256): IoU, four masks, point, padding."""
         prompt = self.prompt_encoder
         fixed = torch.cat([self.mask_decoder.output_tokens(), prompt.point.weight, prompt.not_a_point.weight])
         # Only the point's own row depends on the point; adding it where it belongs needs no copies of the others.
-        at_point = torch.tensor([0.0, 0, 0, 0, 0, 1, 0])[:, None]
+        at_point = torch.tensor([0.0, 0, 0, 0, 0, 1, 0], device=points.device)[:, None]
         return fixed + at_point * prompt.encode_position(points)[:, None]
 
     def forward(self, image: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:

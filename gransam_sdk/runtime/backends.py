@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ..bundle import Bundle
 from ..errors import DeviceError, InputError
 from ..parity_bars import broken_bars
-from .onnxruntime_session import OrtSession, resolve_device
+from .onnxruntime_session import OrtSession, check_memory_limit, resolve_device
 from .openvino_session import Arithmetic, OpenVinoSession, check_device
 from .session import Session
 
@@ -18,7 +18,9 @@ BF16_FIGURES = "openvino_bf16_"
 """What the names of a bundle's parity figures begin with that were measured on OpenVINO in bf16."""
 
 
-def session_maker(bundle: Bundle, *, backend: str, device: str, threads: int | None) -> SessionMaker:
+def session_maker(
+    bundle: Bundle, *, backend: str, device: str, threads: int | None, memory_limit: int | None = None
+) -> SessionMaker:
     """How to open a bundle's sessions, after every check that needs no session.
 
     Args:
@@ -26,28 +28,38 @@ def session_maker(bundle: Bundle, *, backend: str, device: str, threads: int | N
         backend: One of ``BACKENDS``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; what is named is what runs, or an error.
         threads: Threads for one run; None takes the cores this process may use.
+        memory_limit: Bytes of a GPU's memory for each graph; None sets no limit.
 
     Raises:
-        InputError: No such back end or device.
+        InputError: No such back end or device, or a memory limit where none can be kept.
         DeviceError: The back end does not run on that device, or this bundle not in that arithmetic.
         MissingExtraError: The engine is not installed.
     """
     if backend not in BACKENDS:
         raise InputError("backend", expected=" or ".join(", ".join(BACKENDS).rsplit(", ", 1)), found=repr(backend))
-    return BACKENDS[backend](bundle, device, threads)
+    return BACKENDS[backend](bundle, device, threads, memory_limit)
 
 
-def _onnxruntime(bundle: Bundle, device: str, threads: int | None) -> SessionMaker:
+def _onnxruntime(bundle: Bundle, device: str, threads: int | None, memory_limit: int | None) -> SessionMaker:
     resolved = resolve_device(device)
+    check_memory_limit(memory_limit, resolved)
 
     def make(name: str) -> Session:
-        return OrtSession(bundle.graph_bytes(name), bundle.graphs[name], device=resolved, threads=threads)
+        graph = bundle.graphs[name]
+        return OrtSession(bundle.graph_bytes(name), graph, device=resolved, threads=threads, memory_limit=memory_limit)
 
     return make
 
 
-def _openvino(bundle: Bundle, device: str, threads: int | None, arithmetic: Arithmetic = "f32") -> SessionMaker:
+def _openvino(
+    bundle: Bundle,
+    device: str,
+    threads: int | None,
+    memory_limit: int | None,
+    arithmetic: Arithmetic = "f32",
+) -> SessionMaker:
     check_device(device)
+    check_memory_limit(memory_limit, "cpu")
 
     def make(name: str) -> Session:
         return OpenVinoSession(
@@ -61,18 +73,21 @@ def _openvino(bundle: Bundle, device: str, threads: int | None, arithmetic: Arit
     return make
 
 
-def _openvino_bf16(bundle: Bundle, device: str, threads: int | None) -> SessionMaker:
+def _openvino_bf16(bundle: Bundle, device: str, threads: int | None, memory_limit: int | None) -> SessionMaker:
     check_figures(bundle, "bf16", BF16_FIGURES)
-    return _openvino(bundle, device, threads, "bf16")
+    return _openvino(bundle, device, threads, memory_limit, "bf16")
 
 
-BACKENDS: Mapping[str, Callable[[Bundle, str, int | None], SessionMaker]] = {
+BACKENDS: Mapping[str, Callable[[Bundle, str, int | None, int | None], SessionMaker]] = {
     "auto": _onnxruntime,
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "openvino-bf16": _openvino_bf16,
 }
-"""Each back end's opening, of a bundle, a device and threads. ``auto`` never computes in less than the bundle says."""
+"""Each back end's opening, of a bundle, a device, threads and a memory limit.
+
+``auto`` never computes in less than the bundle says.
+"""
 
 
 def check_figures(bundle: Bundle, precision: str, prefix: str) -> None:

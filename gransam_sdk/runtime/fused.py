@@ -16,6 +16,7 @@ from ..classes import ClassSet
 from ..geometry import Frame
 from ..shapes import AnyArray, Pixels
 from ..types import Settings
+from .bound_session import BoundSession
 from .fused_answer import check_answer, found_in, fused_feeds, recorded_rows
 from .fused_spec import KEPT, FusedSpec
 from .model import Model
@@ -172,8 +173,11 @@ def fused_on_onnxruntime(
     threads: int | None = None,
     kept: int = KEPT,
     chunk: int | None = None,
+    memory_limit: int | None = None,
 ) -> FusedSegmenter:
     """A fused graph on ONNX Runtime, its canary not yet checked.
+
+    On a GPU its inputs and outputs are bound (``BoundSession``). On the CPU that would only copy them once more.
 
     Args:
         data: What ``export.fused.fuse`` gave for the same bundle, classes, settings, ``kept`` and ``chunk``.
@@ -184,12 +188,15 @@ def fused_on_onnxruntime(
         threads: Threads for one run; None takes the cores this process may use.
         kept: n.
         chunk: Prompts decoded at a time.
+        memory_limit: Bytes of the GPU's memory for the fused graph; those of ``model`` have their own.
 
     Raises:
         BundleError: The bundle has no head, or ONNX Runtime refuses the graph.
-        DeviceError: The device cannot be had.
-        InputError: A mask choice that a fused graph cannot hold.
+        DeviceError: The device cannot be had, or has no memory for the graph.
+        InputError: A mask choice that a fused graph cannot hold, or a limit on the CPU.
     """
     spec = FusedSpec.of(model.bundle, classes, settings, kept=kept, chunk=chunk)
-    session = OrtSession(data, spec.graph(model.bundle, data), device=resolve_device(device), threads=threads)
+    place = resolve_device(device)
+    kind = OrtSession if place == "cpu" else BoundSession
+    session = kind(data, spec.graph(model.bundle, data), device=place, threads=threads, memory_limit=memory_limit)
     return FusedSegmenter(model, classes, settings, session, kept=kept, chunk=chunk)

@@ -25,6 +25,7 @@ def load(
     classes: Sequence[str] | Path | None = None,
     settings: Settings | None = None,
     threads: int | None = None,
+    memory_limit: int | None = None,
 ) -> Segmenter:
     """Opens a bundle, checks it, and makes a segmenter of it.
 
@@ -36,6 +37,7 @@ def load(
             of a classes file, or None for all classes of the bundle.
         settings: Thresholds, grid, NMS; None takes the defaults.
         threads: Threads for one run; None takes the cores this process may use.
+        memory_limit: Bytes of a GPU's memory for each of the bundle's graphs; None sets no limit.
 
     Returns:
         A segmenter; use it in a ``with`` block or close it.
@@ -65,11 +67,18 @@ def load(
         background=opened.head.background,
     )
     check_choice(settings.mask_choice, opened.head)  # before sessions are opened
-    model = load_model(opened, device=device, backend=backend, threads=threads)
+    model = load_model(opened, device=device, backend=backend, threads=threads, memory_limit=memory_limit)
     return Segmenter(model, chosen, settings)
 
 
-def load_model(bundle: Bundle, *, device: str = "auto", backend: str = "auto", threads: int | None = None) -> Model:
+def load_model(
+    bundle: Bundle,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+    memory_limit: int | None = None,
+) -> Model:
     """Opens a bundle's sessions and checks its canary; the bundle may be without a head.
 
     Args and errors are those of ``load``. A bundle whose parity breaks the bars of its precision is refused before any
@@ -78,12 +87,14 @@ def load_model(bundle: Bundle, *, device: str = "auto", backend: str = "auto", t
     if threads is not None and threads < 1:
         raise InputError("threads", expected="a whole number from 1", found=str(threads))
     check_parity(f"bundle {bundle.name}", bundle.precision, bundle.parity)
-    model = open_sessions(bundle, device, threads, backend)
+    model = open_sessions(bundle, device, threads, backend, memory_limit)
     check_canary(model)
     return model
 
 
-def open_sessions(bundle: Bundle, device: str, threads: int | None, backend: str = "auto") -> Model:
+def open_sessions(
+    bundle: Bundle, device: str, threads: int | None, backend: str = "auto", memory_limit: int | None = None
+) -> Model:
     """A bundle's sessions on a device, see ``backends.session_maker``; neither parity nor canary are checked."""
-    make = session_maker(bundle, backend=backend, device=device, threads=threads)
+    make = session_maker(bundle, backend=backend, device=device, threads=threads, memory_limit=memory_limit)
     return Model(bundle, {name: make(name) for name in bundle.graphs})

@@ -13,6 +13,7 @@ from ..bundle import Bundle
 from ..errors import ImageError
 from ..geometry import Frame
 from ..shapes import AnyArray, Float, Int, Pixels
+from .chunks import Chunks
 from .preprocess import preprocess
 from .session import Session
 
@@ -52,6 +53,7 @@ class Model:
     def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]) -> None:
         self.bundle = bundle
         self._sessions = dict(sessions)
+        self._chunks = Chunks()
 
     @property
     def provider(self) -> str:
@@ -62,6 +64,11 @@ class Model:
     def threads(self) -> int:
         """Threads that one run may use."""
         return self._sessions["image"].threads
+
+    @property
+    def reduced_chunks(self) -> dict[str, int]:
+        """Prompts a run takes at most, of those graphs for whose chunk the device had no memory (see ``Chunks``)."""
+        return self._chunks.reduced
 
     def frame(self, pixels: Pixels) -> Frame:
         """How a photo (h,w,3) lies in the model square."""
@@ -77,7 +84,7 @@ class Model:
         return {name: value[0] for name, value in self._run("image", {"image": image}).items()}
 
     def prompt(self, hoisted: Hoisted, frame: Frame, points: Float, chunk: int) -> Iterator[Prompts]:
-        """Decodes prompts, ``chunk`` at a time so that a chunk's state stays in cache.
+        """Decodes prompts, ``chunk`` at a time so that a chunk's state stays in cache; fewer where memory runs out.
 
         Args:
             hoisted: Of this photo.
@@ -90,12 +97,14 @@ class Model:
 
         Raises:
             ImageError: ``non-finite``: the graph gave NaN or infinity.
+            OutOfMemoryError: The device has no memory for one prompt.
         """
         shared = self._read_by("prompt", hoisted)
-        for start in range(0, len(points), chunk):
-            part = points[start : start + chunk]
+
+        def decode(rows: slice) -> Prompts:
+            part = points[rows]
             out = self._run("prompt", {**shared, "points": frame.to_model(part)})
-            yield Prompts(
+            return Prompts(
                 points=part,
                 tokens=out["tokens"],
                 iou=out["iou"],
@@ -104,6 +113,8 @@ class Model:
                 state=self._read_by("mask", out),
             )
 
+        yield from self._chunks.run("prompt", len(points), chunk, decode)
+
     def masks(self, hoisted: Hoisted, state: Mapping[str, AnyArray], choice: Int, chunk: int) -> Float:
         """Low-res logits (n,l,l) of chosen masks.
 
@@ -111,15 +122,21 @@ class Model:
             hoisted: Of this photo.
             state: ``m_*`` rows of the n prompts.
             choice: (n,) int64 in 0..3: which of a prompt's masks.
-            chunk: Prompts a run.
+            chunk: Prompts a run; fewer where memory runs out.
+
+        Raises:
+            OutOfMemoryError: The device has no memory for one mask.
         """
         side = self.bundle.low_res_side
         logits = np.empty((len(choice), side, side), dtype=np.float32)
         shared = self._read_by("mask", hoisted)
-        for start in range(0, len(choice), chunk):
-            rows = slice(start, start + chunk)
+
+        def draw(rows: slice) -> None:
             feeds = {**shared, **{name: value[rows] for name, value in state.items()}, "choice": choice[rows]}
             logits[rows] = self._run("mask", feeds)["logits"]
+
+        for _ in self._chunks.run("mask", len(choice), chunk, draw):
+            pass
         return logits
 
     def classify(self, tokens: Float, features: Float) -> Float:

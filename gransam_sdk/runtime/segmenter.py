@@ -65,8 +65,17 @@ class Segmenter:
         return self._model.threads
 
     @property
+    def reduced_chunks(self) -> dict[str, int]:
+        """Prompts a run takes at most, of those graphs for whose chunk the device had no memory; mostly empty."""
+        return self._model.reduced_chunks
+
+    @property
     def fingerprint(self) -> dict[str, object]:
-        """Everything that changes a result, as JSON values: two equal fingerprints give equal records."""
+        """Everything that changes a result, as JSON values: two equal fingerprints give equal records.
+
+        The chunk in it is the one that was asked for. Where memory ran out ``reduced_chunks`` says so, and records
+        may differ by rounding.
+        """
         settings = self.settings
         return {
             "bundle": self.bundle.digest,

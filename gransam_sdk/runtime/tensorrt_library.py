@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import DeviceError, EnvironmentFault, InputError, MissingExtraError
 from .engine_spec import Machine
+from .out_of_memory import is_out_of_memory, out_of_memory
 
 OLDEST = 10
 """Major version: the first whose strongly typed networks, int64 tensors and API are those used here."""
@@ -86,6 +87,11 @@ def last_line(logger: Any, otherwise: str) -> str:
     return str((errors or logger.lines or [otherwise])[-1])
 
 
+def memory_line(logger: Any) -> str | None:
+    """A line that says that memory ran out, whatever was said after it."""
+    return next((str(line) for line in logger.lines if is_out_of_memory(line)), None)
+
+
 def device_index(device: str) -> int:
     """N of ``cuda:N``; ``cuda`` and ``auto`` are 0.
 
@@ -102,14 +108,17 @@ def check_cuda(answer: tuple[Any, ...], what: str) -> Any:
     """The value of a CUDA runtime call, which returns an error code first.
 
     Raises:
+        OutOfMemoryError: The device has no memory for it.
         DeviceError: The code is not success.
     """
     code, *values = answer
     if int(code) != 0:
+        if is_out_of_memory(found := f"{getattr(code, 'name', code)} ({int(code)})"):
+            raise out_of_memory(what, found)
         raise DeviceError(
             what,
             expected="success",
-            found=f"{getattr(code, 'name', code)} ({int(code)})",
+            found=found,
             do="check the GPU and its driver with nvidia-smi; TensorRT needs both",
         )
     return values[0] if values else None

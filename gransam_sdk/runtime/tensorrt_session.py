@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import EnvironmentFault, InputError
 from ..shapes import AnyArray
 from .engine_spec import EngineSpec
+from .out_of_memory import out_of_memory
 from .session import check_feeds
 from .tensorrt_library import (
     check_cuda,
@@ -24,6 +25,7 @@ from .tensorrt_library import (
     import_tensorrt,
     last_line,
     make_logger,
+    memory_line,
 )
 
 _DTYPES = {
@@ -124,6 +126,7 @@ class TensorRTSession:
 
     Raises:
         EngineRefused: TensorRT cannot read the plan, or its tensors are not the graph's.
+        OutOfMemoryError: The GPU has no memory for the engine.
         DeviceError: The GPU cannot be had.
     """
 
@@ -141,11 +144,11 @@ class TensorRTSession:
             self._runtime.engine_host_code_allowed = False
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
-                raise _refused(spec, "a plan that TensorRT reads", last_line(self._logger, "no reason given"))
+                raise self._unusable("a plan that TensorRT reads")
             _check_tensors(trt, self._engine, spec)
             self._context = self._engine.create_execution_context()
             if self._context is None:
-                raise _refused(spec, "an execution context", last_line(self._logger, "no reason given"))
+                raise self._unusable("an execution context")
         except BaseException:
             self._buffers.close()
             raise
@@ -172,6 +175,7 @@ class TensorRTSession:
 
     def _run(self, buffers: DeviceBuffers, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         context = self._context
+        self._logger.lines.clear()  # of earlier runs
         for name, value in feeds.items():
             address = buffers.upload(name, value)
             if not context.set_input_shape(name, tuple(value.shape)) or not context.set_tensor_address(name, address):
@@ -191,10 +195,17 @@ class TensorRTSession:
         buffers.wait()
         return outputs
 
+    def _unusable(self, expected: str) -> EnvironmentFault:
+        """The plan's fault, and then it is built again; but for want of memory another plan would be no better."""
+        if line := memory_line(self._logger):
+            return out_of_memory(f"engine {self._spec.title}", line)
+        return _refused(self._spec, expected, last_line(self._logger, "no reason given"))
+
     def _failed(self, expected: str) -> EnvironmentFault:
-        return EnvironmentFault(
-            f"engine {self._spec.title}", expected=expected, found=last_line(self._logger, "no reason given")
-        )
+        what = f"engine {self._spec.title}"
+        if line := memory_line(self._logger):
+            return out_of_memory(what, line)
+        return EnvironmentFault(what, expected=expected, found=last_line(self._logger, "no reason given"))
 
 
 def _check_tensors(trt: Any, engine: Any, spec: EngineSpec) -> None:

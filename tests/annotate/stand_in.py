@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class StandIn:
 
     provider = "StandIn"
     threads = 1
+    reduced_chunks: Mapping[str, int] = MappingProxyType({})
     bundle = SimpleNamespace(
         name="stand-in",
         version="1",

@@ -9,30 +9,25 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from bundles import good_parts, initializer, write_good
 from fused_pair import assert_alike, fused_pair
+from narrow_sam import sam_bundle
 from PIL import Image
-from sam_random import NARROW_TINY, random_sam
-from sample_photos import sample_path, sample_pixels
+from sample_photos import sample_pixels
 
-from gransam_sdk.bundle import Bundle, HeadInfo, open_bundle
+from gransam_sdk.bundle import open_bundle
 from gransam_sdk.classes import select_classes
 from gransam_sdk.errors import BundleError
-from gransam_sdk.export.assemble import add_head
-from gransam_sdk.export.compile import compile_bundle
 from gransam_sdk.export.fused import fuse
 from gransam_sdk.export.fused_labels import add_best, add_labels, add_score
 from gransam_sdk.export.fused_photo import add_photo
 from gransam_sdk.export.graph_builder import GraphBuilder
 from gransam_sdk.export.static_shapes import check_static, value_shapes
 from gransam_sdk.geometry import Frame
-from gransam_sdk.models import sam_checkpoint, segment_anything
 from gransam_sdk.onnx_model import Tensor, read_onnx
 from gransam_sdk.onnx_rules import check_rules
 from gransam_sdk.runtime.fused_answer import fused_feeds
 from gransam_sdk.runtime.fused_spec import FusedSpec
-from gransam_sdk.runtime.load import open_sessions
 from gransam_sdk.runtime.preprocess import preprocess
 from gransam_sdk.runtime.select import label_masks
 from gransam_sdk.types import ClassInfo, PointGrid, Settings
@@ -218,48 +213,9 @@ def test_rows_are_ordered_and_their_overlaps_counted(seed: int, floor: float, tm
         np.testing.assert_allclose(whole["mask_iou"][i], expected, rtol=0, atol=1e-6)
 
 
-def sam_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """Narrow MobileSAM with random weights and a random head with background, centred on its tokens."""
-    for module in (segment_anything, sam_checkpoint):
-        monkeypatch.setattr(module, "ARCHITECTURES", {"mobile-sam": NARROW_TINY})
-    (folder / "card.md").write_text("# Random\n")
-    torch.save(random_sam(NARROW_TINY, seed=7).state_dict(), folder / "tiny.pt")
-    base = compile_bundle(
-        folder / "tiny.pt",
-        folder / "base",
-        arch="mobile-sam",
-        name="base",
-        photos=[sample_path("chelsea.png")],
-        card=folder / "card.md",
-    )
-    with open_sessions(base, "cpu", 1) as model:
-        pixels = sample_pixels("coffee.png")
-        frame = model.frame(pixels)
-        hoisted = model.hoist(model.prepare(pixels, frame))
-        tokens = next(model.prompt(hoisted, frame, PointGrid(per_side=4).points(), 16)).tokens.reshape(16, 1024)
-    linear = torch.nn.Linear(1024, 4)
-    linear.weight.data = torch.randn(4, 1024, generator=torch.Generator().manual_seed(3)) / 4
-    linear.bias.data = -(linear.weight.data @ torch.from_numpy(tokens.mean(axis=0)))
-    head = torch.nn.Sequential(linear)
-    head.register_buffer("mean", torch.zeros(1024))
-    info = HeadInfo(background=True, labels="prompt", calibration=None)
-    named = [ClassInfo(id=i + 1, name=name, threshold=0.5) for i, name in enumerate(("cat", "dog", "cup"))]
-    made: Bundle = add_head(
-        base,
-        head.requires_grad_(False),
-        folder / "sam",
-        name="sam",
-        classes=named,
-        head_info=info,
-        training_data=[],
-        card="Random.",
-    )
-    return made
-
-
 @pytest.mark.slow
 def test_a_letterboxed_sam_with_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = sam_bundle(tmp_path, monkeypatch)
+    bundle, _ = sam_bundle(tmp_path, monkeypatch)
     settings, masks, confident = Settings(conf=0.3, nms_iou=0.9, containment=1.0, points_per_side=6), 0, 0
     with fused_pair(bundle, settings, kept=36, chunk=20) as (plain, fused):
         for name in ("coffee.png", "astronaut.png", "motorcycle_left.png"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from sample_photos import sample_pixels
 
 from gransam_sdk.bundle import Bundle, open_bundle
 from gransam_sdk.classes import select_classes
-from gransam_sdk.errors import BundleError, DeviceError, EnvironmentFault, InputError
+from gransam_sdk.errors import BundleError, DeviceError, EnvironmentFault, InputError, OutOfMemoryError
 from gransam_sdk.export.engine import build_plan
 from gransam_sdk.export.fused import fuse
+from gransam_sdk.runtime import tensorrt_session
 from gransam_sdk.runtime.engine_cache import EngineCache
 from gransam_sdk.runtime.engine_spec import EngineSpec, engine_specs
 from gransam_sdk.runtime.load import load_model
@@ -184,6 +186,53 @@ def test_a_full_gpu_is_a_device_error(bundle: Bundle, world: World) -> None:
     with pytest.raises(DeviceError, match="256 bytes of GPU memory for tokens") as caught:
         session.run(feeds)
     assert caught.value.found == "cudaErrorMemoryAllocation (2)"
+
+
+FULL = "[virtualMemoryBuffer.cpp::resizePhysical::145] Error Code 2: OutOfMemory (no further information)"
+
+
+def test_a_run_for_which_there_is_no_memory(bundle: Bundle, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is logged after it; and an error of another run is not taken for it."""
+    session, feeds = head_session(bundle)
+
+    def fails(*lines: str) -> None:
+        def execute(stream_handle: int) -> bool:
+            for line in lines:
+                session._logger.log(sys.modules["tensorrt"].ILogger.ERROR, line)
+            return False
+
+        monkeypatch.setattr(session._context, "execute_async_v3", execute)
+
+    fails(FULL, "IExecutionContext::enqueueV3: Error Code 1: Myelin")
+    with pytest.raises(OutOfMemoryError, match="OutOfMemory"):
+        session.run(feeds)
+    fails("Error Code 1: Myelin")
+    with pytest.raises(EnvironmentFault, match="Myelin") as caught:
+        session.run(feeds)
+    assert not isinstance(caught.value, OutOfMemoryError)
+
+
+def test_an_engine_for_which_there_is_no_memory_is_not_built_again(
+    loader: Loader, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader.load().close()
+    kept: list[Any] = []
+
+    def no_context(engine: Any, strategy: Any = None) -> None:
+        kept[-1].lines.append(f"ERROR: {FULL}")
+
+    real = tensorrt_session.make_logger
+
+    def make_logger(trt: Any) -> Any:
+        kept.append(real(trt))
+        return kept[-1]
+
+    monkeypatch.setattr(tensorrt_session, "make_logger", make_logger)
+    monkeypatch.setattr(sys.modules["tensorrt"].ICudaEngine, "create_execution_context", no_context)
+    with pytest.raises(OutOfMemoryError, match="OutOfMemory"):
+        loader.load()
+    assert len(loader.built) == 4 and len(EngineCache(loader.home / "engines").held()) == 4
+    assert not world.memory
 
 
 def test_a_plan_that_tensorrt_does_not_read(bundle: Bundle, world: World) -> None:

@@ -103,7 +103,24 @@ def test_a_gpu_computes_in_the_bundles_precision(good: Path, monkeypatch: pytest
     monkeypatch.setattr(onnxruntime, "InferenceSession", Cuda)
     bundle = open_bundle(good)
     assert OrtSession(b"", bundle.graphs["image"], device="cuda:2").provider == "CUDAExecutionProvider"
-    assert asked == [("CUDAExecutionProvider", {"device_id": "2", "use_tf32": "0"})]
+    plain = {"device_id": "2", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+    assert asked == [("CUDAExecutionProvider", plain)]
+    OrtSession(b"", bundle.graphs["image"], device="cuda:2", memory_limit=1 << 30)
+    assert asked[1] == ("CUDAExecutionProvider", plain | {"gpu_mem_limit": "1073741824"})
+
+
+@pytest.mark.parametrize("limit", [0, -5, True, 1.5, "1G"])
+def test_a_memory_limit_is_a_number_of_bytes(good: Path, limit: object) -> None:
+    with pytest.raises(InputError, match="memory limit"):
+        OrtSession(b"", open_bundle(good).graphs["image"], device="cuda", memory_limit=limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_only_a_gpus_memory_can_be_limited(backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    with pytest.raises(InputError, match="CUDA"):
+        gs.load("nano-voc20", device="cpu", backend=backend, memory_limit=1 << 30)
 
 
 def test_feeds_are_compared_with_the_manifest(good: Path) -> None:
