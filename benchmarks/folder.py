@@ -25,7 +25,7 @@ from result import Cell, write_result
 
 from gransam_sdk.annotate.progress import PhotoStatus
 from gransam_sdk.annotate.run import annotate_folder
-from gransam_sdk.evaluation.machine import STATUS
+from gransam_sdk.machine import STATUS
 from gransam_sdk.types import Settings
 
 MIB = 1 << 20

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from reference_paths import QUICK, ROWS, Run, build, open_paths
 from reference_report import Clocked, Found, report
 
-from gransam_sdk.evaluation.machine import peak_memory
+from gransam_sdk.machine import peak_memory
 
 if TYPE_CHECKING:
     from gransam_sdk.bundle import Bundle

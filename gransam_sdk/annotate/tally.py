@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from ..machine import peak_memory
 from .progress import PhotoStatus
 
 FINISHED_WITH_FAILURES = 3
@@ -89,7 +89,7 @@ class Tally:
             "timings": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
             "seconds": round(self.wall, 3),
             "photos_per_second": round(annotated / self.wall, 3) if annotated and self.wall else None,
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": peak_memory(),
         }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .machine import describe_machine, peak_memory
+from ..machine import describe_machine, peak_memory
 from .timing import OTHER, PERCENTILES, STAGES, WHOLE, TimedRun, Timing
 
 MIB = 1 << 20

@@ -197,7 +197,7 @@ def test_a_stage_of_another_engine_gets_a_row() -> None:
 def test_peak_memory_is_the_processs_own() -> None:
     """A process says what it held itself, not what the larger one held that started it."""
     held = np.ones(96 << 20, dtype=np.uint8)
-    code = "from gransam_sdk.evaluation.machine import peak_memory as p; a = p(); x = b'1' * (64 << 20); print(a, p())"
+    code = "from gransam_sdk.machine import peak_memory as p; a = p(); x = b'1' * (64 << 20); print(a, p())"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     before, after = map(int, done.stdout.split())
     assert before < held.nbytes and 60 << 20 < after - before < 80 << 20
