@@ -47,14 +47,14 @@ CARD = (
 
 
 def random_bundle(
-    arch: str, work: Path, *, pictures: Path, photos: Sequence[Path], seed: int = 0
+    arch: str, work: Path, *, pictures: Path | None, photos: Sequence[Path], seed: int = 0
 ) -> tuple[Bundle, Path]:
     """The bundle and its checkpoint, made in ``work`` unless they are there.
 
     Args:
         arch: A name in ``models.segment_anything.ARCHITECTURES``.
         work: Folder that keeps them.
-        pictures: Folder with class folders of example pictures, ``CLASSES`` among them.
+        pictures: Folder with class folders of example pictures, ``CLASSES`` among them; None leaves the head out.
         photos: A few photos, others than those to be measured, that weights and thresholds are set on.
         seed: Of the weights.
     """
@@ -68,6 +68,8 @@ def random_bundle(
         card = work / "card.md"
         card.write_text(CARD, encoding="utf-8")
         compile_bundle(checkpoint, base, arch=arch, name=base.name, photos=photos[:1], card=card, log=print)
+    if pictures is None:
+        return open_bundle(base), checkpoint
     if not out.exists():
         _add_head(open_bundle(base), out, work, pictures, photos)
     return open_bundle(out), checkpoint

@@ -2,6 +2,8 @@
 
 python benchmarks/sam_parity.py --arch mobile-sam --photos ../shared/data/coco_dev/images \
     --pictures ../shared/data/web20 --work build/stand-in [--count N]
+
+Without --pictures the graphs alone are compared, without a head: for SAMs that take minutes a photo.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", choices=sorted(ARCHITECTURES), required=True)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--pictures", type=Path, required=True, help="class folders, for the stand-in's head")
+    parser.add_argument("--pictures", type=Path, help="class folders, for the stand-in's head")
     parser.add_argument("--work", type=Path, required=True, help="keeps the stand-in")
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--json", type=Path, help="write here instead of into benchmarks/results")
@@ -40,7 +42,9 @@ def main() -> None:
             model, reference, photos[SET_ON:], progress=lambda done: print(f"{done} photos", flush=True)
         )
     broken = ", ".join(map(str, broken_bars(bundle.precision, measured.figures())))
-    enough = "" if (measured.kept or 0) >= LEAST_MASKS else f" Fewer than {LEAST_MASKS} kept masks: no verdict."
+    compared = measured.masks if measured.kept is None else measured.kept
+    enough = "" if compared >= LEAST_MASKS else f" Fewer than {LEAST_MASKS} masks: no verdict."
+    head = "trained on this model's tokens, its threshold such that about 30 masks of a photo are kept"
     bars = ", ".join(f"{bar.figure} {bar}" for bar in BARS[bundle.precision])
     write_result(
         f"parity_{options.arch.replace('-', '_')}",
@@ -49,8 +53,8 @@ def main() -> None:
         columns=("compared", *COLUMNS.values(), "worst"),
         rows=[row("graphs against the module with the same rounded weights", measured)],
         notes=[
-            "The architecture is exact and every weight random; the head is trained on this model's tokens, and its "
-            "threshold set so that about 30 masks of a photo are kept. Columns: as of the embedded bundle.",
+            f"The architecture is exact and every weight random; the head: "
+            f"{'none' if measured.kept is None else head}. Columns: as of the embedded bundle.",
             f"The graphs {f'break {broken}' if broken else 'keep every bar'} of {bundle.precision}: {bars}.{enough}",
         ],
         path=options.json,
