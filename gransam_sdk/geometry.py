@@ -26,6 +26,8 @@ from .shapes import AnyArray, Bool, Float, Int
 Resize = Literal["stretch", "letterbox"]
 """How a photo is brought into the model's square."""
 
+REDUCTIONS = (1, 2, 4, 8)
+"""A photo may be at hand with 1/this of its sides, rounded up: what a JPEG decoder scales by."""
 _BLOCK_ROWS = 32
 """Photo rows interpolated at a time: their float rows stay in the processor's cache."""
 _EMPTY: Bool = np.zeros((0, 0), dtype=np.bool_)
@@ -40,11 +42,13 @@ class Frame:
         size: (h, w) of the photo in pixels.
         side: s, side of the square in model pixels.
         resized: (rh, rw), the photo's sides in model pixels, each 1 to s.
+        reduction: Of ``REDUCTIONS``: the photo's pixels are at hand with 1/this of its sides.
     """
 
     size: tuple[int, int]
     side: int
     resized: tuple[int, int]
+    reduction: int = 1
 
     def __post_init__(self) -> None:
         """Reject sides that no photo or model has."""
@@ -55,8 +59,13 @@ class Frame:
                 found=f"photo {self.size}, resized {self.resized}, model side {self.side}",
             )
 
+    @property
+    def at_hand(self) -> tuple[int, int]:
+        """(rows, columns) of the pixels that are resized to the model's."""
+        return _reduced(self.size, self.reduction)
+
     @classmethod
-    def fit(cls, size: tuple[int, int], side: int, resize: Resize) -> Frame:
+    def fit(cls, size: tuple[int, int], side: int, resize: Resize, reduction: int = 1) -> Frame:
         """Place a photo.
 
         Args:
@@ -64,6 +73,7 @@ class Frame:
             side: s, side of the model's square in pixels.
             resize: ``stretch`` or ``letterbox`` (long side = s, short side rounded as SAM's ``ResizeLongestSide``
                 does, but never below 1).
+            reduction: With 1/this of its sides the photo is at hand.
 
         Raises:
             InputError: ``resize`` is neither, or a side is below 1.
@@ -73,10 +83,11 @@ class Frame:
         if min(size) < 1 or side < 1:
             raise InputError("photo or model size", expected="sides from 1", found=f"{size}, model side {side}")
         if resize == "stretch":
-            return cls(size=size, side=side, resized=(side, side))
+            return cls(size=size, side=side, resized=(side, side), reduction=reduction)
         h, w = size
         scale = side * 1.0 / max(h, w)
-        return cls(size=size, side=side, resized=(max(int(h * scale + 0.5), 1), max(int(w * scale + 0.5), 1)))
+        resized = (max(int(h * scale + 0.5), 1), max(int(w * scale + 0.5), 1))
+        return cls(size=size, side=side, resized=resized, reduction=reduction)
 
     def to_model(self, points: Float) -> Float:
         """Points of the photo as points of the square.
@@ -95,6 +106,26 @@ class Frame:
         s, low = self.side, low_res_side
         rows, columns = (max(-((s - 2 * side * low) // (2 * s)), 1) for side in self.resized)  # ceil(side·l/s - 1/2)
         return rows, columns
+
+
+def reduction_between(size: tuple[int, int], at_hand: tuple[int, int]) -> int:
+    """Which of ``REDUCTIONS`` makes a photo of ``size`` (h,w) one of ``at_hand`` (rows, columns).
+
+    Raises:
+        InputError: None of them.
+    """
+    for reduction in REDUCTIONS:
+        if _reduced(size, reduction) == at_hand:
+            return reduction
+    raise InputError(
+        "photo",
+        expected=f"{size} pixels, or 1/2, 1/4 or 1/8 of its sides, rounded up",
+        found=f"{at_hand} pixels of a photo said to have {size}",
+    )
+
+
+def _reduced(size: tuple[int, int], reduction: int) -> tuple[int, int]:
+    return -(-size[0] // reduction), -(-size[1] // reduction)
 
 
 def full_size_mask(logits: Float, frame: Frame) -> tuple[Bool, int, int]:

@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from ..errors import ImageError, InputError
 from ..runtime.decode import Photo, decode_photo
+from ..runtime.decode_scale import Least
 from ..runtime.photo_file import read_bytes
 from .failures import Failure
 from .outputs import OutputFolder
@@ -34,7 +35,7 @@ class Decoded:
     Attributes:
         key: Its path relative to its input.
         sha256: Hex digest of its bytes.
-        photo: Its upright pixels.
+        photo: Its upright pixels and its size.
         redo: It has a record, but a damaged one or one of other bytes.
         seconds: Time by stage: ``read``, ``decode``.
     """
@@ -56,13 +57,16 @@ class Done:
 Step: TypeAlias = Decoded | Done | Failure
 
 
-def read_photos(entries: Iterable[Item | Skip], out: OutputFolder, *, scale16: bool) -> Iterator[Step]:
+def read_photos(
+    entries: Iterable[Item | Skip], out: OutputFolder, *, scale16: bool, least: Least | None = None
+) -> Iterator[Step]:
     """Reads, hashes and decodes each photo that still needs a record.
 
     Args:
         entries: The walk.
         out: The run folder; only read from.
         scale16: Scale 16-bit photos to 8 bits instead of refusing them.
+        least: What decoding to scale has to leave of a photo; None decodes in full.
 
     Yields:
         One step for each entry, in their order.
@@ -72,12 +76,12 @@ def read_photos(entries: Iterable[Item | Skip], out: OutputFolder, *, scale16: b
             yield Failure(key=entry.key, reason=entry.reason, message=entry.message)
             continue
         try:
-            yield _read_photo(entry, out, scale16)
+            yield _read_photo(entry, out, scale16, least)
         except ImageError as error:
             yield Failure.of(entry.key, error)
 
 
-def _read_photo(item: Item, out: OutputFolder, scale16: bool) -> Step:
+def _read_photo(item: Item, out: OutputFolder, scale16: bool, least: Least | None) -> Step:
     begun = time.perf_counter()
     data = read_bytes(item.path)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -85,7 +89,7 @@ def _read_photo(item: Item, out: OutputFolder, scale16: bool) -> Step:
     if old is not None and record_holds(old, item.key, sha256):
         return Done(key=item.key)
     read = time.perf_counter()
-    photo = decode_photo(data, name=item.key, scale16=scale16)
+    photo = decode_photo(data, name=item.key, scale16=scale16, least=least)
     seconds = {"read": read - begun, "decode": time.perf_counter() - read}
     return Decoded(key=item.key, sha256=sha256, photo=photo, redo=old is not None, seconds=seconds)
 

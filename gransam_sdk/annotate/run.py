@@ -181,7 +181,7 @@ def _annotate(
     with out.open_stream(FAILURES) as failures:
         progress.start(total)
         try:
-            with read_ahead(read_photos(photos, out, scale16=options.scale16)) as steps:
+            with read_ahead(read_photos(photos, out, scale16=options.scale16, least=segmenter.least)) as steps:
                 for step in steps:
                     status = _take_step(step, segmenter, out, failures, tally)
                     progress.advance(step.key, status)
@@ -216,7 +216,7 @@ def _label(step: Decoded, segmenter: Segmenter, out: OutputFolder, tally: Tally)
     """Annotates one photo and writes its record. A fault of the machine is not a fault of the photo: it is raised."""
     tally.add(step.seconds)
     try:
-        result = segmenter.segment(step.photo.pixels)
+        result = segmenter.segment(step.photo.pixels, size=step.photo.size)
         record = make_record(result, key=step.key, sha256=step.sha256, orientation=step.photo.orientation)
     except (EnvironmentFault, OutputError):
         raise

@@ -34,6 +34,7 @@ def annotate(
     nms_iou: given.NmsIou = 0.5,
     containment: given.Containment = 0.8,
     join_fragments: given.JoinFragments = False,
+    decode_to_scale: given.DecodeToScale = False,
     limit: given.Limit = None,
     dry_run: given.DryRun = False,
     device: given.Device = "auto",
@@ -66,6 +67,7 @@ def annotate(
         nms_iou=nms_iou,
         containment=containment,
         join_fragments=join_fragments,
+        decode_to_scale=decode_to_scale,
     )
     shown = choose_progress("none" if quiet else progress)
     stdin = sys.stdin.buffer if sys.stdin is not None else None

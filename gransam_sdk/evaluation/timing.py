@@ -181,9 +181,9 @@ def time_photo(segmenter: Segmenter, photo: Path, out: OutputFolder) -> tuple[Re
     data = read_bytes(photo)
     sha256 = hashlib.sha256(data).hexdigest()  # of the record; annotating reads and hashes in one stage too
     read = time.perf_counter()
-    decoded = decode_photo(data, name=photo.name)
+    decoded = decode_photo(data, name=photo.name, least=segmenter.least)
     made = time.perf_counter()
-    result = segmenter.segment(decoded.pixels)
+    result = segmenter.segment(decoded.pixels, size=decoded.size)
     segmented = time.perf_counter()
     record = make_record(result, key=photo.name, sha256=sha256, orientation=decoded.orientation)
     out.put(record_path(photo.name), dump_record(record))

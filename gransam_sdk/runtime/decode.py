@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import EnvironmentFault, ImageError, InputError
 from ..shapes import AnyArray, Pixels
+from .decode_scale import Least, fill, scale_jpeg
 from .photo_file import read_bytes
 from .photo_header import (
     FORMATS,
@@ -30,6 +31,7 @@ from .photo_header import (
     webp_size,
     without_animation,
 )
+from .upright import turn_upright, upright_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,17 +39,6 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 """Pixels above which a photo is refused before it is decoded."""
-
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-"""EXIF orientation: the transposition (counter-clockwise) that undoes it."""
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | AnyArray"
 """What the API takes for a photo: a path, encoded bytes, a PIL image, or (h,w,3) uint8 RGB."""
@@ -58,17 +49,26 @@ class Photo:
     """A decoded photo.
 
     Attributes:
-        pixels: (h,w,3) uint8, upright RGB, C-contiguous, read-only.
+        pixels: (h,w,3) uint8, upright RGB, C-contiguous, read-only; smaller where it was decoded to scale.
+        size: (h, w) of the whole photo, upright.
         orientation: The file's EXIF orientation, 1 to 8, already undone in ``pixels``.
         format: ``JPEG``, ``PNG``, ``WEBP`` or ``BMP``, by content.
     """
 
     pixels: Pixels
+    size: tuple[int, int]
     orientation: int
     format: str
 
 
-def decode_photo(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, scale16: bool = False) -> Photo:
+def decode_photo(
+    data: bytes,
+    *,
+    name: str = "",
+    max_pixels: int = MAX_PIXELS,
+    scale16: bool = False,
+    least: Least | None = None,
+) -> Photo:
     """Decodes the first picture of a photo file.
 
     Alpha is dropped (the stored colours stay), colour profiles are ignored, CMYK becomes (1-C)(1-K) of each channel,
@@ -79,6 +79,7 @@ def decode_photo(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, s
         name: What messages call the photo.
         max_pixels: Largest h·w that is decoded.
         scale16: Take 16-bit grey photos, value/257, instead of refusing them.
+        least: Decode a large JPEG at 1/2, 1/4 or 1/8 of its sides, but never below this; None decodes in full.
 
     Raises:
         ImageError: With reason ``empty``, ``unreadable``, ``truncated``, ``format``, ``pixels`` or ``depth``.
@@ -91,6 +92,8 @@ def decode_photo(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, s
     _require_strict_pillow()
     try:
         image = _open(data, kind, what, max_pixels)
+        whole = image.size
+        box = scale_jpeg(image, least) if kind == "JPEG" and least is not None else None
         image.load()
     except ImageError:
         raise
@@ -99,9 +102,9 @@ def decode_photo(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, s
     except Exception as error:  # Pillow answers hostile bytes with a dozen kinds of exceptions
         raise _broken(data, kind, what, error) from error
     orientation = exif_orientation(image.info.get("exif") or b"")
-    pixels = np.ascontiguousarray(_rgb(_upright(image, orientation), what, scale16))
+    pixels = np.ascontiguousarray(_rgb(turn_upright(fill(image, box), orientation), what, scale16))
     pixels.setflags(write=False)
-    return Photo(pixels=pixels, orientation=orientation, format=kind)
+    return Photo(pixels=pixels, size=upright_size(whole, orientation), orientation=orientation, format=kind)
 
 
 def _allowed_format(data: bytes, what: str) -> str:
@@ -202,13 +205,11 @@ def _rgb(image: Image.Image, what: str, scale16: bool = False) -> Pixels:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Undoes an EXIF orientation, before the colours are looked at: Pillow turns faster than numpy."""
-    if orientation == 1:
-        return image
-    from PIL import Image
-
-    return image.transpose(Image.Transpose[_TURNS[orientation]])
+def decode_source(source: bytes | str | os.PathLike[str], least: Least | None = None) -> Photo:
+    """``decode_photo`` of a path or of encoded bytes."""
+    if isinstance(source, bytes):
+        return decode_photo(source, name="photo bytes", least=least)
+    return decode_photo(read_bytes(Path(source)), name=str(source), least=least)
 
 
 def as_pixels(source: ImageSource) -> Pixels:
@@ -229,10 +230,8 @@ def as_pixels(source: ImageSource) -> Pixels:
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
-    if isinstance(source, bytes):
-        return decode_photo(source, name="photo bytes").pixels
-    if isinstance(source, str | os.PathLike):
-        return decode_photo(read_bytes(Path(source)), name=str(source)).pixels
+    if isinstance(source, bytes | str | os.PathLike):
+        return decode_source(source).pixels
     from PIL import Image
 
     if isinstance(source, Image.Image):

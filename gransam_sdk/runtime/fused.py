@@ -105,15 +105,16 @@ class FusedSegmenter(Segmenter):
         """Those of them that the four graphs answered."""
         return self._fallbacks
 
-    def segment(self, pixels: Pixels, *, keep_tokens: bool = False) -> Result:
+    def segment(self, pixels: Pixels, *, size: tuple[int, int] | None = None, keep_tokens: bool = False) -> Result:
         """Labels one photo (see ``Segmenter.segment``); ``answer`` also says which graphs did it."""
-        return self.answer(pixels, keep_tokens=keep_tokens).result
+        return self.answer(pixels, size=size, keep_tokens=keep_tokens).result
 
-    def answer(self, pixels: Pixels, *, keep_tokens: bool = False) -> FusedAnswer:
+    def answer(self, pixels: Pixels, *, size: tuple[int, int] | None = None, keep_tokens: bool = False) -> FusedAnswer:
         """Labels one photo.
 
         Args:
             pixels: (h,w,3) uint8, upright RGB.
+            size: (h, w) of the whole photo where ``pixels`` were decoded to scale.
             keep_tokens: Also return the mask tokens behind each mask.
 
         Raises:
@@ -122,7 +123,7 @@ class FusedSegmenter(Segmenter):
             EnvironmentFault: The engine failed, or its answer contradicts itself.
         """
         clock = StageClock()
-        frame = self._model.frame(pixels)
+        frame = self._model.frame(pixels, size)
         with clock.stage("preprocess"):
             feeds = fused_feeds(pixels, frame)
         with clock.stage("fused graph"):
@@ -131,7 +132,7 @@ class FusedSegmenter(Segmenter):
         confident = int(out["confident"])
         fell_back = confident > self.spec.kept
         if fell_back:
-            four = super().segment(pixels, keep_tokens=keep_tokens)
+            four = super().segment(pixels, size=size, keep_tokens=keep_tokens)
             for stage, seconds in four.timings.items():
                 clock.seconds[stage] += seconds
             result = replace(four, timings=clock.seconds)  # what the fused graph took in vain is part of the price

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..errors import ImageError
-from ..geometry import Frame
+from ..geometry import Frame, reduction_between
 from ..shapes import AnyArray, Float, Int, Pixels
 from .chunks import Chunks
 from .preprocess import preprocess
@@ -70,10 +70,27 @@ class Model:
         """Prompts a run takes at most, of those graphs for whose chunk the device had no memory (see ``Chunks``)."""
         return self._chunks.reduced
 
-    def frame(self, pixels: Pixels) -> Frame:
-        """How a photo (h,w,3) lies in the model square."""
+    def frame(self, pixels: Pixels, size: tuple[int, int] | None = None) -> Frame:
+        """How a photo lies in the model square.
+
+        Args:
+            pixels: (h,w,3) uint8.
+            size: (h, w) of the whole photo where ``pixels`` were decoded to scale.
+
+        Raises:
+            InputError: ``pixels`` are not those of a photo of ``size``.
+        """
         height, width = pixels.shape[:2]
-        return Frame.fit(size=(height, width), side=self.bundle.input_side, resize=self.bundle.preprocess.resize)
+        reduction = 1 if size is None else reduction_between(size, (height, width))
+        return self._fit(size or (height, width), reduction)
+
+    def least(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of a photo of (h,w) that decoding has to leave: two for each that the model is shown.
+
+        The resize then still averages over what it shrinks; with fewer it would only pass on what the decoder made.
+        """
+        rows, columns = self._fit(size).resized
+        return 2 * rows, 2 * columns
 
     def prepare(self, pixels: Pixels, frame: Frame) -> Float:
         """(h,w,3) uint8 upright RGB to the image graph's input (1,3,s,s) float32."""
@@ -161,6 +178,9 @@ class Model:
     ) -> None:
         """Closes on the way out."""
         self.close()
+
+    def _fit(self, size: tuple[int, int], reduction: int = 1) -> Frame:
+        return Frame.fit(size, self.bundle.input_side, self.bundle.preprocess.resize, reduction)
 
     def _read_by(self, graph: str, offered: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """Those of the offered tensors that a graph has as inputs; it may leave some unread."""

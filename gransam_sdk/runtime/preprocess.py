@@ -22,7 +22,7 @@ def preprocess(pixels: Pixels, spec: Preprocess, frame: Frame) -> Float:
     added after normalisation.
 
     Args:
-        pixels: (h,w,3) uint8, upright RGB.
+        pixels: (h,w,3) uint8, upright RGB, or as ``frame.at_hand`` says.
         spec: The bundle's ``mean`` and ``std``, per channel in units of 0-255.
         frame: Where the photo lies in the square.
 
@@ -41,14 +41,14 @@ def preprocess(pixels: Pixels, spec: Preprocess, frame: Frame) -> Float:
 
 
 def resize(pixels: Pixels, frame: Frame) -> Pixels:
-    """(h,w,3) uint8 to (rh,rw,3) uint8, by Pillow's BILINEAR.
+    """(h,w,3) uint8, or as ``frame.at_hand`` says, to (rh,rw,3) uint8, by Pillow's BILINEAR.
 
     Raises:
         InputError: ``frame`` was made for a photo of another size.
     """
     from PIL import Image
 
-    if pixels.shape != (*frame.size, 3):
-        raise InputError("photo", expected=f"{(*frame.size, 3)} as in its frame", found=str(pixels.shape))
+    if pixels.shape != (*frame.at_hand, 3):
+        raise InputError("photo", expected=f"{(*frame.at_hand, 3)} as in its frame", found=str(pixels.shape))
     rh, rw = frame.resized
     return np.asarray(Image.fromarray(pixels).resize((rw, rh), Image.Resampling.BILINEAR))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +18,8 @@ from ..geometry import Frame, full_size_mask
 from ..rle import rle_area, rle_box, rle_encode_crop
 from ..shapes import Float, Pixels
 from ..types import PointGrid, Rle, Settings
-from .decode import ImageSource, as_pixels
+from .decode import ImageSource, as_pixels, decode_source
+from .decode_scale import Least
 from .found import Found
 from .model import Hoisted, Model
 from .result import Result
@@ -70,6 +72,11 @@ class Segmenter:
         return self._model.reduced_chunks
 
     @property
+    def least(self) -> Least | None:
+        """What ``decode_photo`` has to leave of a photo; None without ``Settings.decode_to_scale``."""
+        return self._model.least if self.settings.decode_to_scale else None
+
+    @property
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes a result, as JSON values: two equal fingerprints give equal records.
 
@@ -89,6 +96,7 @@ class Segmenter:
             "class_aware": settings.class_aware,
             "containment": settings.containment,
             "join_fragments": settings.join_fragments,
+            "decode_to_scale": settings.decode_to_scale,
             "classes": self.classes.to_json(),
         }
 
@@ -111,18 +119,26 @@ class Segmenter:
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Result]:
         """Labels photos one by one as the results are consumed; memory does not grow with their number."""
         for image in images:
-            yield self.segment(as_pixels(image))
+            if isinstance(image, bytes | str | os.PathLike):
+                photo = decode_source(image, self.least)
+                yield self.segment(photo.pixels, size=photo.size)
+            else:
+                yield self.segment(as_pixels(image))
 
-    def segment(self, pixels: Pixels, *, keep_tokens: bool = False) -> Result:
+    def segment(self, pixels: Pixels, *, size: tuple[int, int] | None = None, keep_tokens: bool = False) -> Result:
         """Labels one photo.
 
         Args:
             pixels: (h,w,3) uint8, upright RGB.
+            size: (h, w) of the whole photo where ``pixels`` were decoded to scale; masks, boxes and points are of it.
             keep_tokens: Also return the mask tokens behind each mask.
+
+        Raises:
+            InputError: ``pixels`` are not those of a photo of ``size``.
         """
         clock = StageClock()
         model = self._model
-        frame = model.frame(pixels)
+        frame = model.frame(pixels, size)
         with clock.stage("preprocess"):
             image = model.prepare(pixels, frame)
         with clock.stage("image graph"):

@@ -45,6 +45,7 @@ class StandIn:
     provider = "StandIn"
     threads = 1
     reduced_chunks: Mapping[str, int] = MappingProxyType({})
+    least = None
     bundle = SimpleNamespace(
         name="stand-in",
         version="1",
@@ -74,7 +75,8 @@ class StandIn:
         nms = {"iou": self.settings.nms_iou}
         return {"bundle": self.bundle.digest, "nms": nms, "classes": self.classes.to_json()}
 
-    def segment(self, pixels: np.ndarray) -> Result:
+    def segment(self, pixels: np.ndarray, *, size: tuple[int, int] | None = None) -> Result:
+        assert size == pixels.shape[:2]  # its photos are too small to be decoded to scale
         time.sleep(self._seconds)
         self.seen += 1
         seed = int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "little")

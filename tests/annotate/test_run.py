@@ -100,8 +100,8 @@ class Trouble(StandIn):
         super().__init__()
         self._error, self._at = error, at
 
-    def segment(self, pixels: np.ndarray):
-        result = super().segment(pixels)
+    def segment(self, pixels: np.ndarray, **options: object):
+        result = super().segment(pixels, **options)
         if self.seen == self._at:
             raise self._error
         return result
@@ -152,8 +152,8 @@ def test_a_photo_that_the_engine_refuses_is_a_failure(photos: Path, out: Path, e
 
 def test_a_nan_from_the_model_is_a_failure_with_a_name(photos: Path, out: Path) -> None:
     class Overflow(StandIn):
-        def segment(self, pixels: np.ndarray):
-            result = super().segment(pixels)
+        def segment(self, pixels: np.ndarray, **options: object):
+            result = super().segment(pixels, **options)
             result.confidence[:1] = np.nan
             return result
 

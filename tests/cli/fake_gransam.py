@@ -22,11 +22,11 @@ from gransam_sdk.types import Settings
 
 
 class SlowSegmenter(Segmenter):
-    def segment(self, pixels: Pixels, *, keep_tokens: bool = False) -> Result:
+    def segment(self, pixels: Pixels, **options: Any) -> Result:
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         if "FAKE_FAULT" in os.environ:
             raise KeyError("on\npurpose")
-        return super().segment(pixels, keep_tokens=keep_tokens)
+        return super().segment(pixels, **options)
 
 
 def load(bundle: str, *, settings: Settings, classes: Any, device: str, backend: str, threads: int | None) -> Segmenter:

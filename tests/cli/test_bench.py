@@ -50,10 +50,10 @@ class Watched(Segmenter):
     pause = 0.0
     closed = False
 
-    def segment(self, pixels: Pixels, *, keep_tokens: bool = False) -> Result:
+    def segment(self, pixels: Pixels, **options: Any) -> Result:
         self.log.append(self.name)
         time.sleep(self.pause)
-        return super().segment(pixels, keep_tokens=keep_tokens)
+        return super().segment(pixels, **options)
 
     def close(self) -> None:
         self.closed = True

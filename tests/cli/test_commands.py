@@ -186,7 +186,7 @@ def test_an_internal_error_is_one_line_and_1(
 def test_the_options_default_to_the_settings_defaults() -> None:
     defaults = {name: parameter.default for name, parameter in inspect.signature(annotate).parameters.items()}
     settings = Settings()
-    for name in ("points_per_side", "mask_choice", "nms_iou", "containment", "join_fragments"):
+    for name in ("points_per_side", "mask_choice", "nms_iou", "containment", "join_fragments", "decode_to_scale"):
         assert defaults[name] == getattr(settings, name), name
 
 

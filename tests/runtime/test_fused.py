@@ -83,6 +83,16 @@ def test_extreme_photos() -> None:
             assert not answer.fell_back and answer.confident == 25 and len(answer.result) > 0
 
 
+def test_a_photo_that_was_decoded_to_scale(nano: tuple[Segmenter, FusedSegmenter]) -> None:
+    """Once answered by the fused graph, once by the four that it falls back on."""
+    plain, fused = nano
+    for name, size, fell_back in (("astronaut.png", (1023, 1024), False), ("chelsea.png", (600, 901), True)):
+        half = sample_pixels(name)[: -(-size[0] // 2), : -(-size[1] // 2)]
+        answer = fused.answer(np.ascontiguousarray(half), size=size)
+        assert answer.fell_back == fell_back and answer.result.size == size
+        assert_alike(answer.result, plain.segment(np.ascontiguousarray(half), size=size))
+
+
 @pytest.mark.shared
 def test_photos_of_voc(nano: tuple[Segmenter, FusedSegmenter], shared: Path) -> None:
     plain, fused = nano

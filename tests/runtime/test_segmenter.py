@@ -189,6 +189,7 @@ def test_fingerprint_changes_with_what_changes_results() -> None:
     assert base == fake_segmenter().fingerprint
     other = {"points_per_side": 4, "mask_choice": "whole", "conf": 0.9, "class_conf": {"red": 0.9}, "chunk": 3}
     other |= {"record_floor": 0.3, "nms_iou": 0.7, "class_aware": True, "containment": 0.7, "join_fragments": True}
+    other["decode_to_scale"] = True
     for field in fields(Settings):
         assert fake_segmenter(replace(Settings(), **{field.name: other[field.name]})).fingerprint != base, field.name
     assert fake_segmenter(classes=["red"]).fingerprint != base
