@@ -1,9 +1,9 @@
 """Bundles of random weights whose masks can be compared: the official architecture, a head, 20 to 40 masks a photo.
 
-Random weights answer every click with nearly the same mask, and suppression would leave one of them. What all clicks
-have in common is therefore taken out of the weights that turn tokens into masks, and predicted IoU is moved to where
-real models have it. The head is trained on this very model's tokens; its threshold is the one from which about
-``WANTED`` masks of a photo survive. All of it is made once and kept.
+Random weights answer every click with nearly the same mask, and suppression would leave one of them. Tokens are
+therefore made to attend to the click's place, what all clicks have in common is taken out of the weights that turn
+tokens into masks, and predicted IoU is moved to where real models have it. The head is trained on this very model's
+tokens; its threshold is the one from which about ``WANTED`` masks of a photo survive. All of it is made once and kept.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from gransam_sdk.types import ClassInfo, PointGrid, Settings
 WANTED = 30
 """Masks of a photo that are to survive."""
 PREDICTED_IOU = 0.7
+SHARPER = 12.0
+"""What queries are multiplied by: random ones attend to all of the image alike, trained ones to the click's place."""
 LOWER = 0.8
 """Deviations by which logits are lowered, so that masks cover about a fifth of a photo."""
 CLASSES = ("aeroplane", "boat", "cat", "person", "pottedplant", "sofa")
@@ -62,7 +64,7 @@ def random_bundle(
     checkpoint, base, out = work / f"{arch}-{seed}.pt", work / f"{arch}-{seed}-base", work / f"{arch}-{seed}"
     if not checkpoint.exists():
         sam = random_sam(arch, seed)
-        recentre(PlainSam(sam), photos[0])
+        recentre(PlainSam(sam), photos)
         torch.save(sam.state_dict(), checkpoint)
     if not base.exists():
         card = work / "card.md"
@@ -76,26 +78,32 @@ def random_bundle(
 
 
 @torch.no_grad()
-def recentre(plain: PlainSam, photo: Path) -> None:
-    """Makes masks differ between clicks, makes them smaller, and moves predicted IoU to 0.7; in place, by biases alone.
+def recentre(plain: PlainSam, photos: Sequence[Path]) -> None:
+    """Makes masks differ between clicks, makes them smaller, and moves predicted IoU to 0.7; in place.
 
     Args:
         plain: Random weights.
-        photo: What all clicks on it have in common is taken out.
+        photos: What all clicks on them have in common is taken out.
     """
     decoder: Any = plain.sam.get_submodule("mask_decoder")
-    maps = {name: value[0] for name, value in plain.encode(_square(plain, photo)).items()}
+    transformer = decoder.transformer
+    readers = [layer.cross_attn_token_to_image for layer in transformer.layers]
+    for attention in (*readers, transformer.final_attn_token_to_image):
+        attention.q_proj.weight *= SHARPER
+        attention.q_proj.bias *= SHARPER
+    maps = [{name: value[0] for name, value in plain.encode(_square(plain, photo)).items()} for photo in photos]
     points = torch.from_numpy(PointGrid(per_side=5).points())
     channels: list[Tensor] = []  # mean of each of the upscaled channels, of which a mask is a weighted sum
     hook = decoder.output_upscaling.register_forward_hook(lambda _, __, out: channels.append(out.mean(dim=(0, 2, 3))))
-    tokens, iou, _ = plain.decode(maps, points)
+    answers = [plain.decode(one, points) for one in maps]
     hook.remove()
     for mask, network in enumerate(decoder.output_hypernetworks_mlps):
-        _last(network).bias -= network(tokens[:, mask]).mean(dim=0)
-    deviation = plain.decode(maps, points)[2].std()
+        _last(network).bias -= torch.stack([network(tokens[:, mask]).mean(dim=0) for tokens, _, _ in answers]).mean(0)
+    deviation = torch.stack([plain.decode(one, points)[2].std() for one in maps]).mean()
+    common = torch.stack(channels).mean(dim=0)
     for network in decoder.output_hypernetworks_mlps:
-        _last(network).bias -= LOWER * deviation * channels[0] / channels[0].square().sum()
-    _last(decoder.iou_prediction_head).bias += PREDICTED_IOU - iou.mean(dim=0)
+        _last(network).bias -= LOWER * deviation * common / common.square().sum()
+    _last(decoder.iou_prediction_head).bias += PREDICTED_IOU - torch.cat([iou for _, iou, _ in answers]).mean(dim=0)
 
 
 def _square(plain: PlainSam, photo: Path) -> Tensor:

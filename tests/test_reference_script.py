@@ -42,7 +42,7 @@ def test_recentred_masks_differ_between_clicks() -> None:
         return float(np.median(overlap[~np.eye(25, dtype=bool)])), float(iou.mean())
 
     before, _ = look(lambda plain: None)
-    after, iou = look(lambda plain: random_bundle.recentre(plain, photo))
+    after, iou = look(lambda plain: random_bundle.recentre(plain, [photo]))
     assert before > 0.5 > after and iou == pytest.approx(random_bundle.PREDICTED_IOU, abs=1e-3)
 
 
