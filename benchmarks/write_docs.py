@@ -16,8 +16,8 @@ from result import RESULTS, show
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PLOTS = PAGE.parent / "plots"
 ORDER = (
-    *("heads", "classes", "ablation", "grid", "evaluate", "training"),
-    *("annotate", "post", "profile", "growth", "folder", "decode_scale", "reference_nano", "reference_mobile_sam"),
+    *("heads", "classes", "ablation", "evaluate", "training"),
+    *("annotate", "post", "decode_scale", "reference_nano", "reference_mobile_sam"),
     *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b", "precisions"),
     "import_time",
 )
