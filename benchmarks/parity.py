@@ -63,7 +63,7 @@ def main() -> None:
     write_result(
         "parity",
         title="Parity of the exported graphs",
-        question="Do the hoisted, absorbed graphs in ONNX Runtime equal the plain PyTorch module on real photos?",
+        question="Do the exported graphs in ONNX Runtime equal the plain PyTorch module on real photos?",
         columns=("compared", *COLUMNS.values(), "worst"),
         rows=[row(what, parity) for what, parity in measured],
         notes=[
