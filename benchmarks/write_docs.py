@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PLOTS = PAGE.parent / "plots"
 ORDER = (
     *("heads", "classes", "ablation", "evaluate", "training"),
-    *("annotate", "post", "decode_scale", "reference_nano", "reference_mobile_sam"),
+    *("annotate", "profile", "post", "decode_scale", "reference_nano", "reference_mobile_sam"),
     *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b", "precisions"),
     "import_time",
 )
