@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import threading
@@ -72,10 +73,21 @@ def describe_openvino() -> str:
         MissingExtraError: OpenVINO is not installed.
     """
     ov = import_openvino()
-    offered = set(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    offered = set(_core_of(ov).get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     return (
         f"{ov.get_version().partition('-')[0]}, CPU ({', '.join(sorted(offered & {'FP32', 'BF16', 'FP16', 'INT8'}))})"
     )
+
+
+@functools.cache
+def _core_of(openvino: Any) -> Any:
+    """The one core of the library in this process, never freed.
+
+    The CPU plugin of each core gives the thread a signal stack, and restores the one before when it is freed. Of two
+    cores the second restores the first one's, which may be gone: the next signal, such as Ctrl-C, would end the process
+    with a segmentation fault.
+    """
+    return openvino.Core()
 
 
 class OpenVinoSession:
@@ -106,7 +118,7 @@ class OpenVinoSession:
         arithmetic: Arithmetic = "f32",
         threads: int | None = None,
     ) -> None:
-        self._core = import_openvino().Core()
+        self._core = _core_of(import_openvino())
         self._data: bytes | None = data
         self._graph = graph
         self._usual = usual

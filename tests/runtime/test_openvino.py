@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -162,10 +163,26 @@ def test_an_engine_that_takes_another_arithmetic_is_an_error(good: Bundle, monke
         def compile_model(self, model: Any, device: str, options: dict[str, Any]) -> Any:
             return super().compile_model(model, device, {**options, "INFERENCE_PRECISION_HINT": "f32"})
 
-    monkeypatch.setattr(openvino, "Core", Stubborn)
+    core = Stubborn()
+    monkeypatch.setattr("gransam_sdk.runtime.openvino_session._core_of", lambda library: core)
     assert session(good, "head").provider == "OpenVINO CPU f32"
     with pytest.raises(DeviceError, match="in f32"):
         session(good, "head", arithmetic="bf16")
+
+
+def test_signals_are_handled_after_sessions_are_gone() -> None:
+    """OpenVINO gives the main thread a signal stack; a signal on one that was freed is a segmentation fault."""
+    code = (
+        "import gc, os, signal, numpy, gransam_sdk\n"
+        "with gransam_sdk.load('nano-voc20', backend='openvino') as segmenter:\n"
+        "    segmenter(numpy.zeros((64, 64, 3), numpy.uint8))\n"
+        "del segmenter\n"
+        "gc.collect()\n"
+        "signal.signal(signal.SIGUSR1, lambda number, frame: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_threads_are_as_the_engine_reports_them(good: Bundle) -> None:
