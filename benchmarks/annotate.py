@@ -35,7 +35,8 @@ def main() -> None:
             f"{photos} photos, {report['failed']} failures, {report['masks']} masks recorded: "
             f"**{report['photos_per_second']:.2f} photos a second**, "
             f"peak memory {report['peak_memory_bytes'] / 2**20:.0f} MiB.",
-            "`read` and `decode` run in a thread beside the others.",
+            "`read`, `decode` and `preprocess` run in one thread, the graphs with `head` and `select` in another, the "
+            "rest in a third; beside each other they may add up to more than the run took.",
         ],
     )
 

@@ -1,4 +1,4 @@
-"""From the walk to decoded photos, read ahead by one thread while the main thread works."""
+"""From the walk to what the graphs say of each photo: one thread reads, one runs the graphs, a third does the rest."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from ..errors import ImageError, InputError
-from ..runtime.decode import Photo, decode_photo
-from ..runtime.decode_scale import Least
+from ..errors import EnvironmentFault, GranSAMError, InputError, OutputError
+from ..runtime.decode import decode_photo
 from ..runtime.photo_file import read_bytes
+from ..runtime.segmenter import Segmenter
+from ..runtime.steps import Inferred, Prepared
 from .failures import Failure
 from .outputs import OutputFolder
 from .record import parse_record, record_path
 from .walk import Item, Skip
 
 AHEAD = 2
-"""Photos that may be decoded ahead; at 100 megapixels each is 300 MB."""
+"""Items that may be made ahead."""
 _POLL_SECONDS = 0.1
 _JOIN_SECONDS = 5.0
 
 _T = TypeVar("_T")
 
 
+_Work = TypeVar("_Work")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
-    """A photo that is to be annotated.
+class InWork(Generic[_Work]):
+    """A photo that is being annotated.
 
     Attributes:
         key: Its path relative to its input.
         sha256: Hex digest of its bytes.
-        photo: Its upright pixels and its size.
+        orientation: Its EXIF orientation, 1 to 8.
         redo: It has a record, but a damaged one or one of other bytes.
         seconds: Time by stage: ``read``, ``decode``.
+        work: What became of it so far.
     """
 
     key: str
     sha256: str
-    photo: Photo
+    orientation: int
     redo: bool
     seconds: dict[str, float]
+    work: _Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,34 +60,61 @@ class Done:
     key: str
 
 
-Step: TypeAlias = Decoded | Done | Failure
+Read: TypeAlias = InWork[Prepared] | Done | Failure
+Step: TypeAlias = InWork[Inferred] | Done | Failure
 
 
 def read_photos(
-    entries: Iterable[Item | Skip], out: OutputFolder, *, scale16: bool, least: Least | None = None
-) -> Iterator[Step]:
-    """Reads, hashes and decodes each photo that still needs a record.
+    entries: Iterable[Item | Skip], out: OutputFolder, segmenter: Segmenter, *, scale16: bool
+) -> Iterator[Read]:
+    """Reads, hashes, decodes and prepares each photo that still needs a record.
 
     Args:
         entries: The walk.
         out: The run folder; only read from.
+        segmenter: What the photos are prepared for.
         scale16: Scale 16-bit photos to 8 bits instead of refusing them.
-        least: What decoding to scale has to leave of a photo; None decodes in full.
 
     Yields:
-        One step for each entry, in their order.
+        One for each entry, in their order.
     """
     for entry in entries:
         if isinstance(entry, Skip):
             yield Failure(key=entry.key, reason=entry.reason, message=entry.message)
             continue
         try:
-            yield _read_photo(entry, out, scale16, least)
-        except ImageError as error:
-            yield Failure.of(entry.key, error)
+            yield _read_photo(entry, out, segmenter, scale16)
+        except GranSAMError as error:
+            yield photo_failure(entry.key, error)
 
 
-def _read_photo(item: Item, out: OutputFolder, scale16: bool, least: Least | None) -> Step:
+def infer_photos(photos: Iterator[Read], segmenter: Segmenter) -> Iterator[Step]:
+    """Runs the graphs on each photo; what needs none of it passes through."""
+    for photo in photos:
+        if not isinstance(photo, InWork):
+            yield photo
+            continue
+        try:
+            yield InWork(
+                key=photo.key,
+                sha256=photo.sha256,
+                orientation=photo.orientation,
+                redo=photo.redo,
+                seconds=photo.seconds,
+                work=segmenter.infer(photo.work),
+            )
+        except GranSAMError as error:
+            yield photo_failure(photo.key, error)
+
+
+def photo_failure(key: str, error: GranSAMError) -> Failure:
+    """The failure of a photo. A fault of the machine or of the disk is none of a photo's: it is raised again."""
+    if isinstance(error, EnvironmentFault | OutputError):
+        raise error
+    return Failure.of(key, error)
+
+
+def _read_photo(item: Item, out: OutputFolder, segmenter: Segmenter, scale16: bool) -> Read:
     begun = time.perf_counter()
     data = read_bytes(item.path)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -89,9 +122,16 @@ def _read_photo(item: Item, out: OutputFolder, scale16: bool, least: Least | Non
     if old is not None and record_holds(old, item.key, sha256):
         return Done(key=item.key)
     read = time.perf_counter()
-    photo = decode_photo(data, name=item.key, scale16=scale16, least=least)
+    photo = decode_photo(data, name=item.key, scale16=scale16, least=segmenter.least)
     seconds = {"read": read - begun, "decode": time.perf_counter() - read}
-    return Decoded(key=item.key, sha256=sha256, photo=photo, redo=old is not None, seconds=seconds)
+    return InWork(
+        key=item.key,
+        sha256=sha256,
+        orientation=photo.orientation,
+        redo=old is not None,
+        seconds=seconds,
+        work=segmenter.prepare(photo.pixels, size=photo.size),
+    )
 
 
 def record_holds(data: bytes, key: str, sha256: str) -> bool:
@@ -117,7 +157,13 @@ class _End:
 
 
 @contextmanager
-def read_ahead(source: Iterator[_T]) -> Iterator[Iterator[_T]]:
+def read_ahead(
+    source: Iterator[_T],
+    *,
+    name: str = "gransam-reader",
+    stopped: threading.Event | None = None,
+    patience: float | None = _JOIN_SECONDS,
+) -> Iterator[Iterator[_T]]:
     """Runs a source in a thread, at most ``AHEAD`` items before its consumer.
 
     An error in the source is raised where the consumer stands, after the items before it. When the block ends, for
@@ -125,13 +171,17 @@ def read_ahead(source: Iterator[_T]) -> Iterator[Iterator[_T]]:
 
     Args:
         source: Iterated in the thread.
+        name: Of the thread.
+        stopped: Set when the block ends. Where one source reads from another they share it, so that none waits for
+            what will not come.
+        patience: Seconds to wait for the thread at the end; None waits for the item it is at, however long.
 
     Yields:
         The same items in the same order.
     """
     # One more waits in the thread's hand while the queue is full.
     ready: queue.Queue[_T | _End] = queue.Queue(maxsize=AHEAD - 1)
-    stopped = threading.Event()
+    stopped = stopped or threading.Event()
 
     def offer(item: _T | _End) -> bool:
         while not stopped.is_set():
@@ -152,18 +202,21 @@ def read_ahead(source: Iterator[_T]) -> Iterator[Iterator[_T]]:
             end = _End(error)
         offer(end)
 
-    thread = threading.Thread(target=work, name="gransam-reader", daemon=True)
+    thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     try:
-        yield _take(ready)
+        yield _take(ready, stopped)
     finally:
         stopped.set()
-        thread.join(_JOIN_SECONDS)
+        thread.join(patience)
 
 
-def _take(ready: queue.Queue[_T | _End]) -> Iterator[_T]:
-    while True:
-        item = ready.get()
+def _take(ready: queue.Queue[_T | _End], stopped: threading.Event) -> Iterator[_T]:
+    while not stopped.is_set():
+        try:
+            item = ready.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            continue
         if isinstance(item, _End):
             if item.error is not None:
                 raise item.error

@@ -233,8 +233,8 @@ def _times(run: Mapping[str, Any]) -> str:
         '<div class="scroll"><table><thead><tr><th scope="col">Stage</th><th scope="col" class="number">In all</th>'
         '<th scope="col" class="number">A photo</th><th scope="col"><span class="unseen">Bar</span></th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        f"<p>{photos:,} photos were annotated in {run.get('seconds', 0):,.1f} s. Reading and decoding run beside the "
-        f"other stages.{least}</p>"
+        f"<p>{photos:,} photos were annotated in {run.get('seconds', 0):,.1f} s. Reading, the model and the making "
+        f"of masks run beside each other, so the stages may add up to more.{least}</p>"
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import EnvironmentFault, GranSAMError, InputError, OutputError, TooManyFailures
+from ..errors import GranSAMError, InputError, OutputError, TooManyFailures
 from ..runtime.load import load
 from ..runtime.segmenter import Segmenter
+from ..runtime.steps import Inferred
 from ..types import RECORD_FLOOR, Settings
 from .disk import OutputStream
 from .exporters import class_entries
@@ -20,7 +22,7 @@ from .failures import Failure, dump_failure
 from .fingerprint import check_fingerprint, describe_run
 from .outputs import RUN_NAME, OutputFolder
 from .photo_source import PhotoSource
-from .pipeline import Decoded, Done, Step, read_ahead, read_photos
+from .pipeline import Done, InWork, Step, infer_photos, photo_failure, read_ahead, read_photos
 from .progress import NullProgress, PhotoStatus, Progress
 from .publish import Products, check_products, publish
 from .record import dump_record, make_record, record_path
@@ -178,10 +180,17 @@ def _annotate(
 ) -> None:
     """The loop. However it ends, ``failures.jsonl`` holds what failed up to there."""
     trouble: BaseException | None = None
+    stopped = threading.Event()
     with out.open_stream(FAILURES) as failures:
         progress.start(total)
         try:
-            with read_ahead(read_photos(photos, out, scale16=options.scale16, least=segmenter.least)) as steps:
+            with (
+                read_ahead(read_photos(photos, out, segmenter, scale16=options.scale16), stopped=stopped) as read,
+                # A segmenter is not closed while it runs, so its thread is waited for, as a run on this one would be.
+                read_ahead(
+                    infer_photos(read, segmenter), name="gransam-engine", stopped=stopped, patience=None
+                ) as steps,
+            ):
                 for step in steps:
                     status = _take_step(step, segmenter, out, failures, tally)
                     progress.advance(step.key, status)
@@ -199,8 +208,8 @@ def _take_step(
 ) -> PhotoStatus:
     """Brings one photo to its end: a record, or a line among the failures."""
     status: PhotoStatus = "done"
-    if isinstance(step, Decoded):
-        outcome = _label(step, segmenter, out, tally)
+    if isinstance(step, InWork):
+        outcome = _finish(step, segmenter, out, tally)
         status = "redone" if step.redo else "new"
     else:
         outcome = step
@@ -212,22 +221,20 @@ def _take_step(
     return status
 
 
-def _label(step: Decoded, segmenter: Segmenter, out: OutputFolder, tally: Tally) -> Done | Failure:
-    """Annotates one photo and writes its record. A fault of the machine is not a fault of the photo: it is raised."""
-    tally.add(step.seconds)
+def _finish(photo: InWork[Inferred], segmenter: Segmenter, out: OutputFolder, tally: Tally) -> Done | Failure:
+    """Makes a photo's masks and writes its record."""
+    tally.add(photo.seconds)
     try:
-        result = segmenter.segment(step.photo.pixels, size=step.photo.size)
-        record = make_record(result, key=step.key, sha256=step.sha256, orientation=step.photo.orientation)
-    except (EnvironmentFault, OutputError):
-        raise
+        result = segmenter.finish(photo.work)
+        record = make_record(result, key=photo.key, sha256=photo.sha256, orientation=photo.orientation)
     except GranSAMError as error:
-        return Failure.of(step.key, error)
+        return photo_failure(photo.key, error)
     tally.add(result.timings)
     tally.reduced_chunks = segmenter.reduced_chunks
     with tally.stage("write"):
-        out.put(record_path(step.key), dump_record(record))
+        out.put(record_path(photo.key), dump_record(record))
     tally.masks += len(result)
-    return Done(key=step.key)
+    return Done(key=photo.key)
 
 
 def _check_failures(tally: Tally, options: RunOptions) -> None:

@@ -27,7 +27,7 @@ class Tally:
         done: Photos that an earlier run recorded.
         failed: Photos without a record.
         masks: Masks recorded by this run, those under their class's threshold included.
-        seconds: Time by stage. ``read`` and ``decode`` run beside the others.
+        seconds: Time by stage. Reading, the graphs and the rest run beside each other: it may be more than ``wall``.
         wall: Seconds that the loop took.
         reduced_chunks: Prompts a run took at most in the end, by graph, where the device had no memory for the chunk.
     """
@@ -104,7 +104,7 @@ class RunReport:
         done: Photos that an earlier run recorded.
         failed: Photos without a record; ``failures.jsonl`` says why.
         masks: Masks recorded by this run, those under their class's threshold included.
-        timings: Seconds by stage; ``read`` and ``decode`` run beside the others.
+        timings: Seconds by stage; reading, the graphs and the rest run beside each other.
         seconds: Seconds that the loop took.
         photos_per_second: Photos annotated by this run over ``seconds``; None if there were none.
         peak_memory_bytes: Largest resident memory of the process so far.

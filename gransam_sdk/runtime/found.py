@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -80,6 +80,10 @@ class Found:
         """The given rows, in the order of their indices, without state: masks are made by then."""
         columns = {column.name: getattr(self, column.name)[rows] for column in fields(self) if column.name != "state"}
         return type(self)(**columns, state={})
+
+    def without_state(self) -> Self:
+        """All rows without state."""
+        return replace(self, state={})
 
     @property
     def score(self) -> Float:

@@ -7,14 +7,12 @@ are confident than the graph keeps.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..classes import ClassSet
-from ..geometry import Frame
-from ..shapes import AnyArray, Pixels
+from ..shapes import AnyArray, Int, Pixels
 from ..types import Settings
 from .bound_session import BoundSession
 from .fused_answer import check_answer, found_in, fused_feeds, recorded_rows
@@ -23,8 +21,27 @@ from .model import Model
 from .onnxruntime_session import OrtSession, resolve_device
 from .overlap_nms import surviving_overlaps
 from .result import Result
-from .segmenter import Segmenter, StageClock
+from .segmenter import Segmenter
 from .session import Session
+from .steps import Inferred, Prepared, StageClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedInferred(Inferred):
+    """What the fused graph said of a photo.
+
+    Attributes:
+        common: (n,n) int64, pixels that two masks share.
+        areas: (n,) int64.
+    """
+
+    common: Int
+    areas: Int
+
+    def surviving(self, settings: Settings) -> Int:
+        """As ``Inferred.surviving``, from the overlaps that the graph counted."""
+        found = self.found
+        return surviving_overlaps(self.common, self.areas, found.label, found.score, found.passed, settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +122,47 @@ class FusedSegmenter(Segmenter):
         """Those of them that the four graphs answered."""
         return self._fallbacks
 
-    def segment(self, pixels: Pixels, *, size: tuple[int, int] | None = None, keep_tokens: bool = False) -> Result:
-        """Labels one photo (see ``Segmenter.segment``); ``answer`` also says which graphs did it."""
-        return self.answer(pixels, size=size, keep_tokens=keep_tokens).result
+    def prepare(self, pixels: Pixels, *, size: tuple[int, int] | None = None) -> Prepared:
+        """See ``Segmenter.prepare``."""
+        clock, frame = StageClock(), self._model.frame(pixels, size)
+        with clock.stage("preprocess"):
+            feeds = fused_feeds(pixels, frame)
+        return Prepared(frame=frame, feeds=feeds, seconds=clock.seconds)
+
+    def infer(self, prepared: Prepared) -> Inferred:
+        """See ``Segmenter.infer``; ``FusedInferred`` unless the four graphs answered.
+
+        Raises:
+            BundleError: The graph was fused from another bundle, or with other classes or settings.
+            ImageError: ``non-finite``: a graph gave NaN or infinity.
+            EnvironmentFault: The engine failed, or its answer contradicts itself.
+        """
+        clock, frame = StageClock(prepared.seconds), prepared.frame
+        with clock.stage("fused graph"):
+            out = self._session.run(prepared.feeds)
+            check_answer(out, self.spec)
+        fell_back = int(out["confident"]) > self.spec.kept
+        inferred: Inferred
+        if fell_back:
+            # What the fused graph took in vain is part of the price.
+            inferred = super().infer(self._for_four_graphs(prepared, clock))
+        else:
+            rows = recorded_rows(out)
+            inferred = FusedInferred(
+                frame=frame,
+                found=found_in(out, rows, self.grid.points()),
+                logits=out["logits"][rows],
+                common=out["intersection"][np.ix_(rows, rows)],
+                areas=out["area"][rows],
+                seconds=clock.seconds,
+            )
+        with self._lock:
+            self._photos += 1
+            self._fallbacks += fell_back
+        return inferred
 
     def answer(self, pixels: Pixels, *, size: tuple[int, int] | None = None, keep_tokens: bool = False) -> FusedAnswer:
-        """Labels one photo.
+        """Labels one photo as ``segment`` does, and says which graphs did it.
 
         Args:
             pixels: (h,w,3) uint8, upright RGB.
@@ -118,30 +170,14 @@ class FusedSegmenter(Segmenter):
             keep_tokens: Also return the mask tokens behind each mask.
 
         Raises:
-            BundleError: The graph was fused from another bundle, or with other classes or settings.
-            ImageError: ``non-finite``: the graph gave NaN or infinity.
-            EnvironmentFault: The engine failed, or its answer contradicts itself.
+            BundleError, ImageError, EnvironmentFault: As of ``infer``.
         """
-        clock = StageClock()
-        frame = self._model.frame(pixels, size)
-        with clock.stage("preprocess"):
-            feeds = fused_feeds(pixels, frame)
-        with clock.stage("fused graph"):
-            out = self._session.run(feeds)
-            check_answer(out, self.spec)
-        confident = int(out["confident"])
-        fell_back = confident > self.spec.kept
-        if fell_back:
-            four = super().segment(pixels, size=size, keep_tokens=keep_tokens)
-            for stage, seconds in four.timings.items():
-                clock.seconds[stage] += seconds
-            result = replace(four, timings=clock.seconds)  # what the fused graph took in vain is part of the price
-        else:
-            result = self._suppress(out, frame, clock, keep_tokens)
-        with self._lock:
-            self._photos += 1
-            self._fallbacks += fell_back
-        return FusedAnswer(result=result, confident=confident, fell_back=fell_back)
+        inferred = self.infer(self.prepare(pixels, size=size))
+        return FusedAnswer(
+            result=self.finish(inferred, keep_tokens=keep_tokens),
+            confident=len(inferred.logits),
+            fell_back=not isinstance(inferred, FusedInferred),
+        )
 
     def run_fused(self, pixels: Pixels) -> dict[str, AnyArray]:
         """The fused graph's own outputs for one photo (h,w,3) uint8, checked, with nothing done to them."""
@@ -154,14 +190,12 @@ class FusedSegmenter(Segmenter):
         self._session.close()
         super().close()
 
-    def _suppress(self, out: Mapping[str, AnyArray], frame: Frame, clock: StageClock, keep_tokens: bool) -> Result:
-        """Suppression among what was confident, then what ``Segmenter`` does."""
-        with clock.stage("nms"):
-            rows = recorded_rows(out)
-            found = found_in(out, rows, self.grid.points())
-            common, areas = out["intersection"][np.ix_(rows, rows)], out["area"][rows]
-            keep = surviving_overlaps(common, areas, found.label, found.score, found.passed, self.settings)
-        return self._finish(frame, found.take(keep), out["logits"][rows[keep]], clock, keep_tokens)
+    def _for_four_graphs(self, prepared: Prepared, clock: StageClock) -> Prepared:
+        """The photo as the image graph is shown it."""
+        height, width = prepared.frame.resized
+        with clock.stage("preprocess"):
+            image = self._model.normalise(prepared.feeds["photo"][:height, :width], prepared.frame)
+        return Prepared(frame=prepared.frame, feeds={"image": image}, seconds=clock.seconds)
 
 
 def fused_on_onnxruntime(

@@ -14,7 +14,7 @@ from ..errors import ImageError
 from ..geometry import Frame, reduction_between
 from ..shapes import AnyArray, Float, Int, Pixels
 from .chunks import Chunks
-from .preprocess import preprocess
+from .preprocess import normalise, preprocess
 from .session import Session
 
 Hoisted = Mapping[str, AnyArray]
@@ -95,6 +95,10 @@ class Model:
     def prepare(self, pixels: Pixels, frame: Frame) -> Float:
         """(h,w,3) uint8 upright RGB to the image graph's input (1,3,s,s) float32."""
         return preprocess(pixels, self.bundle.preprocess, frame)
+
+    def normalise(self, resized: Pixels, frame: Frame) -> Float:
+        """The same for a photo that was resized already, (rh,rw,3) uint8."""
+        return normalise(resized, self.bundle.preprocess, frame)
 
     def hoist(self, image: Float) -> Hoisted:
         """(1,3,s,s) float32 to the hoisted tensors of that photo."""

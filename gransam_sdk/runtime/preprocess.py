@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def preprocess(pixels: Pixels, spec: Preprocess, frame: Frame) -> Float:
-    """The image graph's input for one photo.
-
-    Pillow's BILINEAR (which averages over what it shrinks) to ``frame.resized``, then (x - mean) / std in float32,
-    then zeros right and below up to the square, as ``segment_anything.modeling.Sam.preprocess`` does: padding is
-    added after normalisation.
+    """The image graph's input for one photo: ``normalise`` of ``resize``.
 
     Args:
         pixels: (h,w,3) uint8, upright RGB, or as ``frame.at_hand`` says.
@@ -32,9 +28,17 @@ def preprocess(pixels: Pixels, spec: Preprocess, frame: Frame) -> Float:
     Raises:
         InputError: ``frame`` was made for a photo of another size.
     """
+    return normalise(resize(pixels, frame), spec, frame)
+
+
+def normalise(resized: Pixels, spec: Preprocess, frame: Frame) -> Float:
+    """(rh,rw,3) uint8 to (1,3,s,s) float32: (x - mean) / std, then zeros right and below up to the square.
+
+    Padding is added after normalisation, as ``segment_anything.modeling.Sam.preprocess`` does.
+    """
     rh, rw = frame.resized
     mean, std = np.asarray(spec.mean, dtype=np.float32), np.asarray(spec.std, dtype=np.float32)
-    normal = (resize(pixels, frame).astype(np.float32) - mean) / std  # (rh,rw,3)
+    normal = (resized.astype(np.float32) - mean) / std  # (rh,rw,3)
     square = np.zeros((1, 3, frame.side, frame.side), dtype=np.float32)
     square[0, :, :rh, :rw] = normal.transpose(2, 0, 1)
     return square
@@ -42,6 +46,8 @@ def preprocess(pixels: Pixels, spec: Preprocess, frame: Frame) -> Float:
 
 def resize(pixels: Pixels, frame: Frame) -> Pixels:
     """(h,w,3) uint8, or as ``frame.at_hand`` says, to (rh,rw,3) uint8, by Pillow's BILINEAR.
+
+    That averages over what it shrinks.
 
     Raises:
         InputError: ``frame`` was made for a photo of another size.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +20,8 @@ from .decode_scale import Least
 from .found import Found
 from .model import Hoisted, Model
 from .result import Result
-from .select import check_choice, choose_masks, chosen_logits, join_touching, label_masks, stability, surviving
+from .select import check_choice, choose_masks, chosen_logits, join_touching, label_masks, stability
+from .steps import Inferred, Prepared, StageClock
 
 RUNNERS_UP = 2
 
@@ -126,7 +124,7 @@ class Segmenter:
                 yield self.segment(as_pixels(image))
 
     def segment(self, pixels: Pixels, *, size: tuple[int, int] | None = None, keep_tokens: bool = False) -> Result:
-        """Labels one photo.
+        """Labels one photo: ``prepare``, ``infer`` and ``finish``, which threads may also do one after the other.
 
         Args:
             pixels: (h,w,3) uint8, upright RGB.
@@ -136,21 +134,66 @@ class Segmenter:
         Raises:
             InputError: ``pixels`` are not those of a photo of ``size``.
         """
-        clock = StageClock()
-        model = self._model
-        frame = model.frame(pixels, size)
+        return self.finish(self.infer(self.prepare(pixels, size=size)), keep_tokens=keep_tokens)
+
+    def prepare(self, pixels: Pixels, *, size: tuple[int, int] | None = None) -> Prepared:
+        """The first step of ``segment``: the photo as the model is shown it; no graph runs.
+
+        Args:
+            pixels: (h,w,3) uint8, upright RGB.
+            size: (h, w) of the whole photo where ``pixels`` were decoded to scale.
+
+        Raises:
+            InputError: ``pixels`` are not those of a photo of ``size``.
+        """
+        clock, frame = StageClock(), self._model.frame(pixels, size)
         with clock.stage("preprocess"):
-            image = model.prepare(pixels, frame)
+            image = self._model.prepare(pixels, frame)
+        return Prepared(frame=frame, feeds={"image": image}, seconds=clock.seconds)
+
+    def infer(self, prepared: Prepared) -> Inferred:
+        """The second step: all that needs the graphs.
+
+        Raises:
+            ImageError: ``non-finite``: a graph gave NaN or infinity.
+            EnvironmentFault: The engine failed.
+        """
+        clock, model, frame = StageClock(prepared.seconds), self._model, prepared.frame
         with clock.stage("image graph"):
-            hoisted = model.hoist(image)
+            hoisted = model.hoist(prepared.feeds["image"])
         found = self._find(hoisted, frame, clock)
         with clock.stage("mask graph"):
             logits = model.masks(hoisted, found.state, found.choice, self.chunk)
+        return Inferred(frame=frame, found=found.without_state(), logits=logits, seconds=clock.seconds)
+
+    def finish(self, inferred: Inferred, *, keep_tokens: bool = False) -> Result:
+        """The last step: suppression, fragments joined if asked for, run lengths; no graph runs.
+
+        Args:
+            inferred: Of this segmenter.
+            keep_tokens: Also return the mask tokens behind each mask.
+        """
+        clock, frame = StageClock(inferred.seconds), inferred.frame
+        rows, cols = frame.valid(self.bundle.low_res_side)
         with clock.stage("nms"):
-            rows, cols = frame.valid(self.bundle.low_res_side)
-            masks = logits[:, :rows, :cols] > 0
-            keep = surviving(masks, found.label, found.score, found.passed, self.settings)
-        return self._finish(frame, found.take(keep), logits[keep], clock, keep_tokens)
+            keep = inferred.surviving(self.settings)
+            found, logits = inferred.found.take(keep), inferred.logits[keep]
+            if self.settings.join_fragments and len(logits):
+                logits, leaders = join_touching(logits, logits[:, :rows, :cols] > 0, found.label, found.passed)
+                found = found.take(leaders)
+            stable = stability(logits[:, :rows, :cols])
+        with clock.stage("rle"):
+            codes = [rle_encode_crop(*full_size_mask(low_res, frame), frame.size) for low_res in logits]
+        # A mask smaller than a pixel at the photo's size is no mask.
+        visible = np.array([rle_area(code) > 0 for code in codes], dtype=np.bool_)
+        return self._result(
+            frame,
+            found.take(visible),
+            masks=[code for code, shown in zip(codes, visible, strict=True) if shown],
+            stable=stable[visible],
+            timings=clock.seconds,
+            keep_tokens=keep_tokens,
+        )
 
     def close(self) -> None:
         """Frees the sessions."""
@@ -183,27 +226,6 @@ class Segmenter:
                 labels = label_masks(chosen_logits(logits, choice), self.classes, self.settings)
                 parts.append(Found.of(prompts, choice, labels))
 
-    def _finish(self, frame: Frame, found: Found, logits: Float, clock: StageClock, keep_tokens: bool) -> Result:
-        """Joins fragments if asked for, then run lengths: of the masks (n,l,l) that survived, best score first."""
-        rows, cols = frame.valid(self.bundle.low_res_side)
-        with clock.stage("nms"):
-            if self.settings.join_fragments and len(logits):
-                logits, leaders = join_touching(logits, logits[:, :rows, :cols] > 0, found.label, found.passed)
-                found = found.take(leaders)
-            stable = stability(logits[:, :rows, :cols])
-        with clock.stage("rle"):
-            codes = [rle_encode_crop(*full_size_mask(low_res, frame), frame.size) for low_res in logits]
-        # A mask smaller than a pixel at the photo's size is no mask.
-        visible = np.array([rle_area(code) > 0 for code in codes], dtype=np.bool_)
-        return self._result(
-            frame,
-            found.take(visible),
-            masks=[code for code, shown in zip(codes, visible, strict=True) if shown],
-            stable=stable[visible],
-            timings=clock.seconds,
-            keep_tokens=keep_tokens,
-        )
-
     def _result(
         self,
         frame: Frame,
@@ -235,19 +257,3 @@ class Segmenter:
             timings=timings,
             tokens=found.tokens if keep_tokens else None,
         )
-
-
-class StageClock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of the block to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - start

@@ -75,13 +75,19 @@ class StandIn:
         nms = {"iou": self.settings.nms_iou}
         return {"bundle": self.bundle.digest, "nms": nms, "classes": self.classes.to_json()}
 
-    def segment(self, pixels: np.ndarray, *, size: tuple[int, int] | None = None) -> Result:
+    def prepare(self, pixels: np.ndarray, *, size: tuple[int, int] | None = None) -> np.ndarray:
         assert size == pixels.shape[:2]  # its photos are too small to be decoded to scale
+        return pixels
+
+    def infer(self, pixels: np.ndarray) -> Result:
         time.sleep(self._seconds)
         self.seen += 1
         seed = int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "little")
         rng = np.random.default_rng(seed)
         return random_result(rng, pixels.shape[:2], count=int(rng.integers(0, 4)))
+
+    def finish(self, result: Result) -> Result:
+        return result
 
 
 def random_result(rng: np.random.Generator, size: tuple[int, int], count: int) -> Result:

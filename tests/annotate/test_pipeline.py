@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_an_error_in_the_reader_arrives_after_the_items_before_it() -> None:
     with pytest.raises(LookupError, match="while reading"), read_ahead(source()) as numbers:
         seen.extend(numbers)
     assert seen == [] or seen == [1]
-    assert not [thread for thread in threading.enumerate() if thread.name == "gransam-reader"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gransam-")]
 
 
 def test_leaving_early_stops_the_reader() -> None:
@@ -55,4 +56,40 @@ def test_leaving_early_stops_the_reader() -> None:
     with read_ahead(source()) as numbers:
         assert next(numbers) == 0
     assert closed.wait(2)
-    assert not [thread for thread in threading.enumerate() if thread.name == "gransam-reader"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gransam-")]
+
+
+def test_a_thread_that_reads_from_another_ends_although_that_one_hangs() -> None:
+    hung, stopped = threading.Event(), threading.Event()
+
+    def source():
+        yield 1
+        hung.wait()
+
+    def doubled(numbers):
+        for number in numbers:
+            yield 2 * number
+
+    begun = time.monotonic()
+    with (
+        read_ahead(source(), stopped=stopped, patience=0.1) as numbers,
+        read_ahead(doubled(numbers), name="gransam-engine", stopped=stopped, patience=None) as results,
+    ):
+        assert next(results) == 2
+    assert time.monotonic() - begun < 20
+    assert not [thread for thread in threading.enumerate() if thread.name == "gransam-engine"]
+    hung.set()
+
+
+def test_a_thread_without_a_limit_is_waited_for() -> None:
+    ended = threading.Event()
+
+    def source():
+        yield 1
+        time.sleep(0.3)
+        ended.set()
+        yield 2
+
+    with read_ahead(source(), patience=None) as numbers:
+        next(numbers)
+    assert ended.is_set()

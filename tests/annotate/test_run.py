@@ -100,8 +100,8 @@ class Trouble(StandIn):
         super().__init__()
         self._error, self._at = error, at
 
-    def segment(self, pixels: np.ndarray, **options: object):
-        result = super().segment(pixels, **options)
+    def infer(self, pixels: np.ndarray):
+        result = super().infer(pixels)
         if self.seen == self._at:
             raise self._error
         return result
@@ -130,7 +130,7 @@ def test_what_ends_a_run_passes_on_after_saving(
     assert run_json(out)["status"] == status
     assert run_json(out)["counts"]["new"] == 7
     assert log.finished == 1
-    assert not [thread for thread in threading.enumerate() if thread.name == "gransam-reader"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gransam-")]
     annotate(photos, out)
     annotate(photos, tmp_path / "whole")
     assert tree(out) == tree(tmp_path / "whole")
@@ -152,8 +152,8 @@ def test_a_photo_that_the_engine_refuses_is_a_failure(photos: Path, out: Path, e
 
 def test_a_nan_from_the_model_is_a_failure_with_a_name(photos: Path, out: Path) -> None:
     class Overflow(StandIn):
-        def segment(self, pixels: np.ndarray, **options: object):
-            result = super().segment(pixels, **options)
+        def infer(self, pixels: np.ndarray):
+            result = super().infer(pixels)
             result.confidence[:1] = np.nan
             return result
 

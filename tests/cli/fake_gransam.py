@@ -15,18 +15,17 @@ from gransam_sdk.classes import select_classes
 from gransam_sdk.cli import main
 from gransam_sdk.runtime.fake_bundle import fake_bundle
 from gransam_sdk.runtime.fake_session import fake_model
-from gransam_sdk.runtime.result import Result
 from gransam_sdk.runtime.segmenter import Segmenter
-from gransam_sdk.shapes import Pixels
+from gransam_sdk.runtime.steps import Inferred, Prepared
 from gransam_sdk.types import Settings
 
 
 class SlowSegmenter(Segmenter):
-    def segment(self, pixels: Pixels, **options: Any) -> Result:
+    def infer(self, prepared: Prepared) -> Inferred:
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         if "FAKE_FAULT" in os.environ:
             raise KeyError("on\npurpose")
-        return super().segment(pixels, **options)
+        return super().infer(prepared)
 
 
 def load(bundle: str, *, settings: Settings, classes: Any, device: str, backend: str, threads: int | None) -> Segmenter:
