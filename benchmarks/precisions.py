@@ -61,6 +61,7 @@ def main() -> None:
             rows.append(row(precision if exact else f"{precision}, rounding imitated", graphs, ratio, parity, broken))
             print(*rows[-1], flush=True)
     arch = bundle.architecture
+    stand_in = bundle.provenance["weights"] == "no official file"
     write_result(
         "precisions" if options.bundle == EMBEDDED else f"precisions_{arch.replace('-', '_')}",
         title=f"Reduced precisions of {arch}",
@@ -75,6 +76,7 @@ def main() -> None:
             "provider leaves out most of the roundings of a graph in 16 bits (docs/precision.md).",
             f"Time: median of {ROUNDS} interleaved runs of the image graph on ONNX Runtime's CPU provider, as a "
             "multiple of the 32-bit graph's; it says nothing of a GPU.",
+            *(["A stand-in of `sam_parity.py`: the exact architecture, every weight random."] if stand_in else []),
         ],
         path=options.json,
     )
