@@ -1,4 +1,4 @@
-"""What do threads for reading and for the graphs save, beside the same steps one after another?
+"""What do threads of their own save, for reading and for the graphs, and what several photos at a time?
 
 python benchmarks/overlap.py --photos ../shared/data/voc2012_dev/JPEGImages [--count N] [--rounds N]
 
@@ -11,8 +11,9 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from decode_scale import encode, enlarge
@@ -31,12 +32,27 @@ MEGAPIXELS = (None, 12.0)
 """Sizes of photos; None leaves them as they are."""
 
 
-WAYS: dict[str, tuple[bool, bool]] = {
-    "one after another": (False, False),
-    "a thread reads": (True, False),
-    "a thread reads, one runs the graphs": (True, True),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How the steps of photos are laid out.
+
+    Attributes:
+        reader: Reading has a thread of its own.
+        engine: The graphs have one.
+        at_once: Photos in the graphs at a time, which share the threads; None takes what ``annotate`` does.
+    """
+
+    reader: bool = True
+    engine: bool = True
+    at_once: int | None = 1
+
+
+WAYS = {
+    "one after another": Way(reader=False, engine=False),
+    "a thread reads": Way(engine=False),
+    "a thread reads, one runs the graphs": Way(),
+    "a thread reads, several run the graphs": Way(at_once=None),
 }
-"""Whether reading, and whether the graphs, have a thread of their own; the last is how ``annotate`` works."""
 
 
 def main() -> None:
@@ -50,20 +66,21 @@ def main() -> None:
     every = sorted(options.photos.iterdir())
     photos = every[:: max(1, len(every) // options.count)][: options.count]
     rows: list[tuple[Cell, ...]] = []
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        load(options.bundle, settings=with_record_floor(Settings())) as segmenter,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        segmenters = {
+            at_once: stack.enter_context(load(options.bundle, settings=with_record_floor(Settings()), at_once=at_once))
+            for at_once in {way.at_once for way in WAYS.values()}
+        }
         for megapixels in MEGAPIXELS:
             folder = Path(scratch) / f"photos-{megapixels}"
             folder.mkdir()
             for path in photos:
                 data = path.read_bytes() if megapixels is None else encode(enlarge(path, round(megapixels * 1e6)))
                 (folder / f"{path.stem}.jpg").write_bytes(data)
-            seconds = compare(folder, segmenter, Path(scratch) / f"runs-{megapixels}", options.rounds)
+            seconds = compare(folder, segmenters, Path(scratch) / f"runs-{megapixels}", options.rounds)
             size = "as they are" if megapixels is None else f"{megapixels:g} megapixels"
             rows.extend(table(size, seconds, len(photos)))
-        threads = segmenter.threads
+        beside, threads = segmenters[None].at_once, segmenters[1].threads
     write_result(
         "overlap",
         title="Reading, graphs and masks beside each other",
@@ -71,21 +88,26 @@ def main() -> None:
         columns=("photos", "way", "ms a photo", "photos a second", "times faster"),
         rows=rows,
         notes=[
-            f"{len(photos)} photos from file to record, {threads} threads for a run of a graph, median of "
-            f"{options.rounds} rounds that take turns; enlarged ones are JPEGs of quality 90. The records are the same "
-            "byte for byte, which the script checks. `gransam annotate` works the last way.",
+            f"{len(photos)} photos from file to record, median of {options.rounds} rounds that take turns; enlarged "
+            "ones are JPEGs of quality 90. The records are the same byte for byte, which the script checks. "
+            "`gransam annotate` works the last way.",
+            f"The graphs have {threads} threads in all: for one photo, or in the last row for {beside} photos at a "
+            "time, which share them.",
         ],
         path=options.json,
     )
 
 
-def compare(folder: Path, segmenter: Segmenter, runs: Path, rounds: int) -> dict[str, list[float]]:
+def compare(
+    folder: Path, segmenters: Mapping[int | None, Segmenter], runs: Path, rounds: int
+) -> dict[str, list[float]]:
     """Seconds of each way over the folder, by round; one more goes before that does not count."""
     names, seconds = list(WAYS), {name: list[float]() for name in WAYS}
     for number in range(-1, rounds):
         records = set()
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            spent, record = annotate(folder, segmenter, runs / f"{names.index(name)}-{number}", *WAYS[name])
+            segmenter = segmenters[WAYS[name].at_once]
+            spent, record = annotate(folder, segmenter, runs / f"{names.index(name)}-{number}", WAYS[name])
             records.add(record)
             if number >= 0:
                 seconds[name].append(spent)
@@ -94,15 +116,15 @@ def compare(folder: Path, segmenter: Segmenter, runs: Path, rounds: int) -> dict
     return seconds
 
 
-def annotate(folder: Path, segmenter: Segmenter, run: Path, reader: bool, engine: bool) -> tuple[float, bytes]:
+def annotate(folder: Path, segmenter: Segmenter, run: Path, way: Way) -> tuple[float, bytes]:
     """Seconds that the photos of a folder took, and all records in one."""
     begun, records = time.perf_counter(), []
     with OutputFolder.open(run) as out:
         source = read_photos(find_photos(folder), out, segmenter, scale16=False)
         with (
-            read_ahead(source) if reader else nullcontext(source) as read,
+            read_ahead(source) if way.reader else nullcontext(source) as read,
             read_ahead(infer_photos(read, segmenter), patience=None)
-            if engine
+            if way.engine
             else nullcontext(infer_photos(read, segmenter)) as steps,
         ):
             for step in steps:

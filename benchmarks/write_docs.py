@@ -17,8 +17,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PLOTS = PAGE.parent / "plots"
 ORDER = (
     *("heads", "classes", "ablation", "evaluate", "training"),
-    *("annotate", "profile", "post", "decode_scale", "reference_nano", "reference_mobile_sam"),
-    *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b", "precisions"),
+    *("annotate", "folder", "growth", "profile", "post", "decode_scale"),
+    *("reference_nano", "reference_mobile_sam"),
+    *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b"),
+    "precisions",
     "import_time",
 )
 HEAD = """\

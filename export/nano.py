@@ -129,7 +129,7 @@ def nano_manifest(name: str, side: int) -> dict[str, Any]:
             "std": [127.5, 127.5, 127.5],
         },
         "grid": {"points_per_side": 10},
-        "prompt_chunk": 10,
+        "prompt_chunk": 50,
         "opset": OPSET,
         "head": None,
         "classes": [],

@@ -78,6 +78,7 @@ def describe_run(segmenter: Segmenter, *, inputs: Sequence[str], limit: int | No
         "environment": {
             "provider": segmenter.provider,
             "threads": segmenter.threads,
+            "photos_at_once": segmenter.at_once,
             "python": platform.python_version(),
             "platform": platform.platform(),
         },

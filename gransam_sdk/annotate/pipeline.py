@@ -6,8 +6,10 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
@@ -66,7 +68,7 @@ Step: TypeAlias = InWork[Inferred] | Done | Failure
 
 def read_photos(
     entries: Iterable[Item | Skip], out: OutputFolder, segmenter: Segmenter, *, scale16: bool
-) -> Iterator[Read]:
+) -> Generator[Read]:
     """Reads, hashes, decodes and prepares each photo that still needs a record.
 
     Args:
@@ -88,23 +90,40 @@ def read_photos(
             yield photo_failure(entry.key, error)
 
 
-def infer_photos(photos: Iterator[Read], segmenter: Segmenter) -> Iterator[Step]:
-    """Runs the graphs on each photo; what needs none of it passes through."""
-    for photo in photos:
-        if not isinstance(photo, InWork):
-            yield photo
-            continue
-        try:
-            yield InWork(
-                key=photo.key,
-                sha256=photo.sha256,
-                orientation=photo.orientation,
-                redo=photo.redo,
-                seconds=photo.seconds,
-                work=segmenter.infer(photo.work),
-            )
-        except GranSAMError as error:
-            yield photo_failure(photo.key, error)
+def infer_photos(photos: Iterator[Read], segmenter: Segmenter) -> Generator[Step]:
+    """Runs the graphs on each photo, ``segmenter.at_once`` at a time; what needs none of it passes through.
+
+    Yields:
+        One for each photo, in their order.
+    """
+    waiting: deque[Future[Step]] = deque()
+    pool = ThreadPoolExecutor(segmenter.at_once, thread_name_prefix="gransam-graphs")
+    try:
+        for photo in photos:
+            waiting.append(pool.submit(_infer, photo, segmenter))
+            # One more than are run waits, so that a thread whose photo is done need not wait for those before it.
+            if len(waiting) > segmenter.at_once:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _infer(photo: Read, segmenter: Segmenter) -> Step:
+    if not isinstance(photo, InWork):
+        return photo
+    try:
+        return InWork(
+            key=photo.key,
+            sha256=photo.sha256,
+            orientation=photo.orientation,
+            redo=photo.redo,
+            seconds=photo.seconds,
+            work=segmenter.infer(photo.work),
+        )
+    except GranSAMError as error:
+        return photo_failure(photo.key, error)
 
 
 def photo_failure(key: str, error: GranSAMError) -> Failure:
@@ -158,7 +177,7 @@ class _End:
 
 @contextmanager
 def read_ahead(
-    source: Iterator[_T],
+    source: Generator[_T],
     *,
     name: str = "gransam-reader",
     stopped: threading.Event | None = None,
@@ -195,9 +214,10 @@ def read_ahead(
     def work() -> None:
         end = _End(None)
         try:
-            for item in source:
-                if not offer(item):
-                    return
+            with closing(source):
+                for item in source:
+                    if not offer(item):
+                        return
         except BaseException as error:
             end = _End(error)
         offer(end)

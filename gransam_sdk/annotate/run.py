@@ -68,6 +68,7 @@ def annotate_folder(
     follow: bool = False,
     scale16: bool = False,
     threads: int | None = None,
+    at_once: int | None = None,
     progress: Progress | None = None,
     stdin: BinaryIO | None = None,
 ) -> RunReport:
@@ -90,7 +91,8 @@ def annotate_folder(
         max_failures: Stop when more photos than this have failed.
         follow: Follow links that leave an input folder.
         scale16: Scale 16-bit photos to 8 bits instead of refusing them.
-        threads: Threads for one run of the model; None takes the cores this process may use.
+        threads: Threads for the model; None takes the cores this process may use.
+        at_once: Photos in the model at a time, which share the threads; None takes one where the model is large.
         progress: Told about every photo.
         stdin: Where the input ``-`` reads its list from.
 
@@ -116,6 +118,7 @@ def annotate_folder(
                 classes=classes,
                 settings=with_record_floor(settings),
                 threads=threads,
+                at_once=at_once,
             ) as segmenter,
         ):
             return run_photos(segmenter, photos, folder, options, total=total, progress=progress)

@@ -40,6 +40,7 @@ def annotate(
     device: given.Device = "auto",
     backend: given.Backend = "auto",
     threads: given.Threads = None,
+    at_once: given.AtOnce = None,
     max_failures: given.MaxFailures = None,
     follow: given.Follow = False,
     scale16: given.Scale16 = False,
@@ -86,7 +87,7 @@ def annotate(
         done = annotate_folder(
             inputs, out, bundle=bundle, classes=chosen, settings=settings, device=device, backend=backend, to=formats,
             overlays=overlays, report=report, limit=limit, max_failures=max_failures, follow=follow, scale16=scale16,
-            threads=threads, progress=shown, stdin=stdin,
+            threads=threads, at_once=at_once, progress=shown, stdin=stdin,
         )  # fmt: skip
     except (KeyboardInterrupt, SystemExit):  # the second is SIGTERM
         narrate("stopped; what was done is saved, and the same command goes on from there")

@@ -69,6 +69,15 @@ Backend: TypeAlias = Annotated[
 Threads: TypeAlias = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads; all that may be used by default.")
 ]
+AtOnce: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--at-once",
+        metavar="N",
+        min=1,
+        help="Photos in the model at a time; a small one takes one a thread by default.",
+    ),
+]
 MaxFailures: TypeAlias = Annotated[
     int | None, typer.Option("--max-failures", metavar="N", min=0, help="Stop when more than N photos have failed.")
 ]

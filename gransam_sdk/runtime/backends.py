@@ -11,6 +11,9 @@ from .onnxruntime_session import OrtSession, check_memory_limit, resolve_device
 from .openvino_session import Arithmetic, OpenVinoSession, check_device
 from .session import Session
 
+SMALL_SIDE, MOST_AT_ONCE = 512, 8
+"""Side of the model square up to which photos run beside each other, and how many at most."""
+
 SessionMaker = Callable[[str], Session]
 """Opens the session of a graph: ``image``, ``prompt``, ``mask`` or ``head``."""
 
@@ -38,6 +41,23 @@ def session_maker(
     if backend not in BACKENDS:
         raise InputError("backend", expected=" or ".join(", ".join(BACKENDS).rsplit(", ", 1)), found=repr(backend))
     return BACKENDS[backend](bundle, device, threads, memory_limit)
+
+
+def usual_at_once(bundle: Bundle, *, backend: str, device: str, threads: int) -> int:
+    """Photos in the graphs at a time where there are many to do.
+
+    A small model's operators are too short to be shared among threads well: a photo a thread is faster
+    (docs/benchmarks.md, *Reading, graphs and masks beside each other*). A large model's are shared well, and it would
+    need its memory several times. OpenVINO's runs take turns, and so do a GPU's.
+
+    Args:
+        bundle: An opened bundle.
+        backend: One of ``BACKENDS``.
+        device: As for ``session_maker``.
+        threads: That there are.
+    """
+    beside = BACKENDS.get(backend) is _onnxruntime and resolve_device(device) == "cpu"
+    return min(threads, MOST_AT_ONCE) if beside and bundle.input_side <= SMALL_SIDE else 1
 
 
 def _onnxruntime(bundle: Bundle, device: str, threads: int | None, memory_limit: int | None) -> SessionMaker:

@@ -10,9 +10,10 @@ from ..classes import select_classes
 from ..errors import BundleError, InputError
 from ..parity_bars import check_parity
 from ..types import Settings
-from .backends import session_maker
+from .backends import session_maker, usual_at_once
 from .canary import check_canary
 from .model import Model
+from .onnxruntime_session import available_cores
 from .segmenter import Segmenter
 from .select import check_choice
 
@@ -25,6 +26,7 @@ def load(
     classes: Sequence[str] | Path | None = None,
     settings: Settings | None = None,
     threads: int | None = None,
+    at_once: int | None = 1,
     memory_limit: int | None = None,
 ) -> Segmenter:
     """Opens a bundle, checks it, and makes a segmenter of it.
@@ -36,7 +38,9 @@ def load(
         classes: Which classes to label and how to group them: a list such as ``["cat", "vehicles=bus,car"]``, the path
             of a classes file, or None for all classes of the bundle.
         settings: Thresholds, grid, NMS; None takes the defaults.
-        threads: Threads for one run; None takes the cores this process may use.
+        threads: Threads that it may use; None takes the cores this process may use.
+        at_once: Photos that callers will have in the graphs at a time, which share the threads; None says what suits
+            a folder of photos (``usual_at_once``). With 1 a single photo is fastest.
         memory_limit: Bytes of a GPU's memory for each of the bundle's graphs; None sets no limit.
 
     Returns:
@@ -67,8 +71,13 @@ def load(
         background=opened.head.background,
     )
     check_choice(settings.mask_choice, opened.head)  # before sessions are opened
-    model = load_model(opened, device=device, backend=backend, threads=threads, memory_limit=memory_limit)
-    return Segmenter(model, chosen, settings)
+    check_count("threads", threads)
+    check_count("photos at once", at_once)
+    if at_once is None:
+        at_once = usual_at_once(opened, backend=backend, device=device, threads=threads or available_cores())
+    each = threads if at_once == 1 else max(1, (threads or available_cores()) // at_once)
+    model = load_model(opened, device=device, backend=backend, threads=each, memory_limit=memory_limit)
+    return Segmenter(model, chosen, settings, at_once=at_once)
 
 
 def load_model(
@@ -84,8 +93,7 @@ def load_model(
     Args and errors are those of ``load``. A bundle whose parity breaks the bars of its precision is refused before any
     engine sees it.
     """
-    if threads is not None and threads < 1:
-        raise InputError("threads", expected="a whole number from 1", found=str(threads))
+    check_count("threads", threads)
     check_parity(f"bundle {bundle.name}", bundle.precision, bundle.parity)
     model = open_sessions(bundle, device, threads, backend, memory_limit)
     check_canary(model)
@@ -98,3 +106,9 @@ def open_sessions(
     """A bundle's sessions on a device, see ``backends.session_maker``; neither parity nor canary are checked."""
     make = session_maker(bundle, backend=backend, device=device, threads=threads, memory_limit=memory_limit)
     return Model(bundle, {name: make(name) for name in bundle.graphs})
+
+
+def check_count(name: str, count: int | None) -> None:
+    """Rejects a count that is given and below 1."""
+    if count is not None and count < 1:
+        raise InputError(name, expected="a whole number from 1", found=str(count))

@@ -36,16 +36,18 @@ class Segmenter:
         model: A bundle with a head and its sessions; closed with the segmenter.
         classes: The classes and groups to label.
         settings: What else changes a result.
+        at_once: Photos that its threads suffice for at a time; ``infer`` may be called by so many.
 
     Raises:
         InputError: The mask choice may choose masks that the bundle has no label for.
     """
 
-    def __init__(self, model: Model, classes: ClassSet, settings: Settings) -> None:
+    def __init__(self, model: Model, classes: ClassSet, settings: Settings, *, at_once: int = 1) -> None:
         check_choice(settings.mask_choice, model.bundle.head)
         self._model = model
         self.classes = classes
         self.settings = settings
+        self.at_once = at_once
         self.grid = PointGrid(per_side=settings.points_per_side or model.bundle.points_per_side)
         self.chunk = settings.chunk or model.bundle.prompt_chunk
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -266,7 +266,7 @@ class _Pass:
         return cells
 
 
-def _decode(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, Pixels | ImageError]]:
+def _decode(pictures: Sequence[Picture]) -> Generator[tuple[Picture, Pixels | ImageError]]:
     for picture in pictures:
         try:
             yield picture, picture.pixels()

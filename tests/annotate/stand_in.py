@@ -43,7 +43,7 @@ class StandIn:
     """Labels a photo by a hash of its pixels, so that the same photo always gives the same masks."""
 
     provider = "StandIn"
-    threads = 1
+    threads = at_once = 1
     reduced_chunks: Mapping[str, int] = MappingProxyType({})
     least = None
     bundle = SimpleNamespace(

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gransam_sdk.annotate.pipeline import AHEAD, read_ahead
+from gransam_sdk.annotate.pipeline import AHEAD, InWork, infer_photos, read_ahead
 
 
 def test_decoding_stays_a_bounded_number_of_photos_ahead() -> None:
@@ -93,3 +93,42 @@ def test_a_thread_without_a_limit_is_waited_for() -> None:
     with read_ahead(source(), patience=None) as numbers:
         next(numbers)
     assert ended.is_set()
+
+
+class Engine:
+    """A segmenter whose photos are seconds to wait; it counts how many it has at a time."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once, self.running, self.most = at_once, 0, 0
+        self._lock = threading.Lock()
+
+    def infer(self, seconds: float) -> float:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(seconds)
+        with self._lock:
+            self.running -= 1
+        return seconds
+
+
+def in_work(number: int, seconds: float) -> InWork:
+    return InWork(key=f"{number}", sha256="", orientation=1, redo=False, seconds={}, work=seconds)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_photos_run_beside_each_other_and_come_in_their_order(at_once: int) -> None:
+    engine = Engine(at_once)
+    waits = [0.2, *[0.01] * 11]  # the first is overtaken where it can be
+    steps = list(infer_photos(iter([in_work(number, wait) for number, wait in enumerate(waits)]), engine))
+    assert [step.key for step in steps] == [f"{number}" for number in range(12)]
+    assert [step.work for step in steps] == waits
+    assert engine.most == at_once
+
+
+def test_leaving_early_ends_the_threads_of_the_graphs() -> None:
+    engine = Engine(2)
+    with read_ahead(infer_photos((in_work(n, 0.01) for n in range(10**6)), engine), patience=None) as steps:
+        assert next(steps).key == "0"
+    assert engine.running == 0
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gransam-")]

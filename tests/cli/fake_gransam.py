@@ -28,7 +28,16 @@ class SlowSegmenter(Segmenter):
         return super().infer(prepared)
 
 
-def load(bundle: str, *, settings: Settings, classes: Any, device: str, backend: str, threads: int | None) -> Segmenter:
+def load(
+    bundle: str,
+    *,
+    settings: Settings,
+    classes: Any,
+    device: str,
+    backend: str,
+    threads: int | None,
+    at_once: int | None = 1,
+) -> Segmenter:
     opened = fake_bundle()
     listed, file = (None, classes) if hasattr(classes, "suffix") else (classes, None)
     chosen = select_classes(opened.classes, listed, file=file, conf=settings.conf, class_conf=settings.class_conf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sample_photos import sample_pixels
 import gransam_sdk as gs
 from gransam_sdk.bundle import BUNDLED, open_bundle
 from gransam_sdk.errors import BundleError, DeviceError, EnvironmentFault, InputError
+from gransam_sdk.runtime.backends import usual_at_once
 from gransam_sdk.runtime.canary import canary_outputs, check_canary
 from gransam_sdk.runtime.load import load_model, open_sessions
 from gransam_sdk.runtime.onnxruntime_session import OrtSession, resolve_device
@@ -49,6 +51,31 @@ def test_threads_do_not_change_results() -> None:
     assert first.masks == again.masks == other.masks
     np.testing.assert_array_equal(first.confidence, again.confidence)
     np.testing.assert_allclose(first.confidence, other.confidence, atol=1e-4)
+
+
+def test_photos_at_once_share_the_threads(good: Path) -> None:
+    with gs.load(good, device="cpu", threads=5, at_once=2) as two, gs.load(good, device="cpu", threads=5) as one:
+        assert (two.at_once, two.threads) == (2, 2)
+        assert (one.at_once, one.threads) == (1, 5)
+    with gs.load("nano-voc20", device="cpu", threads=3, at_once=None) as small:
+        assert (small.at_once, small.threads) == (3, 1)
+    bundle = open_bundle("nano-voc20")
+    at_once = partial(usual_at_once, device="cpu", threads=64)
+    assert at_once(bundle, backend="auto") == 8
+    assert at_once(replace(bundle, input_side=1024), backend="auto") == 1
+    assert at_once(bundle, backend="openvino") == 1
+    with pytest.raises(InputError, match="photos at once"):
+        gs.load(good, at_once=0)
+
+
+def test_photos_at_once_write_the_same_records(sample_photos: dict[str, Path], tmp_path: Path) -> None:
+    photos = list(sample_photos.values())
+    for at_once in (1, 2):
+        out = tmp_path / f"{at_once}"
+        gs.annotate_folder(photos, out, device="cpu", threads=at_once, at_once=at_once, to=(), report=False)
+        assert json.loads((out / "run.json").read_text())["environment"]["photos_at_once"] == at_once
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / n / "records").rglob("*.json")} for n in "12")
+    assert one == two and len(one) == len(photos)
 
 
 def test_chunk_size_changes_nothing_but_rounding() -> None:
