@@ -19,6 +19,7 @@ LIBRARIES = {
     "runtime": CORE | {"PIL", "onnxruntime", "openvino", "supervision", "tensorrt", "cuda"},
     "annotate": CORE | {"PIL"},
     "evaluation": CORE | {"PIL", "pycocotools"},
+    "proposals": CORE,
     "models": TORCH,
     "training": TORCH | {"diffusers", "huggingface_hub"},
     "export": TORCH | {"onnx", "onnxscript", "onnxruntime"},
