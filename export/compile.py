@@ -91,7 +91,7 @@ def compile_bundle(
 def _manifest(plain: PlainSegmenter, name: str, arch: str, side: int | None, checkpoint: Path) -> dict[str, Any]:
     if isinstance(plain, PlainSam):
         return sam_manifest(name, arch, plain.sam, checkpoint)
-    return nano_manifest(name, side or NANO_SIDE)
+    return nano_manifest(name, side or NANO_SIDE, checkpoint)
 
 
 def _graphs(plain: PlainSegmenter, side: int | None, decoder: str, log: Callable[[str], None]) -> dict[str, bytes]:

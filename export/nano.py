@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,16 @@ from gransam_sdk.models.nano import FEATURES, WIDTH, ConvNorm, Nano, load_nano
 
 from .graphs import LATTICE_OFFSET
 from .onnx_file import OPSET
+
+SEED_SHA256 = "cb4c5a88e581e593666995bd01799c8b1f5984a9dc4493286768247154015bda"
+SEED_WEIGHTS = "trained for GranSAM SDK from a random start; no third-party weight inside"
+SEED_DATA = (
+    "PASCAL VOC 2012 train_aug photos, connected components of class masks (classes not used)",
+    "COCO train2017 photos with panoptic and instance masks",
+    "photos of endangered animals, street fashion, car parts, bottles and food with masks",
+    "unlabelled photos of Caltech-101 and Animal-Pose",
+)
+"""The checkpoint of the embedded bundle, and what is known of it."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -101,13 +112,17 @@ def round_to_half(module: ModuleT) -> ModuleT:
     return module.requires_grad_(False)
 
 
-def nano_manifest(name: str, side: int) -> dict[str, Any]:
+def nano_manifest(name: str, side: int, checkpoint: Path) -> dict[str, Any]:
     """What ``gransam.json`` says of a nano bundle without a head.
 
     Args:
         name: The bundle's name.
         side: s.
+        checkpoint: Its hash tells whose weights they are.
     """
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    known = digest == SEED_SHA256
     return {
         "name": name,
         "version": "1",
@@ -133,14 +148,10 @@ def nano_manifest(name: str, side: int) -> dict[str, Any]:
         "opset": OPSET,
         "head": None,
         "classes": [],
-        "licence": {"code": "Apache-2.0", "weights": "Apache-2.0"},
+        "licence": {"code": "Apache-2.0", "weights": "Apache-2.0" if known else "unknown"},
         "provenance": {
-            "weights": "trained for GranSAM SDK from a random start; no third-party weight inside",
-            "training_data": [
-                "PASCAL VOC 2012 train_aug photos, connected components of class masks (classes not used)",
-                "COCO train2017 photos with panoptic and instance masks",
-                "photos of endangered animals, street fashion, car parts, bottles and food with masks",
-                "unlabelled photos of Caltech-101 and Animal-Pose",
-            ],
+            "weights": SEED_WEIGHTS if known else "a nano checkpoint of unknown origin",
+            "weights_sha256": digest,
+            "training_data": list(SEED_DATA) if known else ["unknown"],
         },
     }

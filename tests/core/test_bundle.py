@@ -112,10 +112,10 @@ def test_bad(case: Case, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
     path = case.build(folder)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(BundleError, match=case.says) as caught:
         open_bundle(path)
-    assert time.monotonic() - started < 2.0
+    assert time.process_time() - started < 2.0
     assert caught.value.exit_code == 5
     assert caught.value.expected and caught.value.found
     assert len(str(caught.value)) < 4000
