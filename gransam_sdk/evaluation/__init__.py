@@ -1,1 +1,1 @@
-"""How good the labels are: mIoU and average precision against ground truth."""
+"""How good labels and masks are against ground truth: mIoU, average precision, clicks, parity of two models."""
