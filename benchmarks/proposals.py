@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from result import Cell, write_result
 
 from gransam_sdk.evaluation.average_recall import Overlaps, overlaps, recall_of
@@ -29,10 +28,8 @@ from gransam_sdk.proposals.smoothing import smooth_within
 from gransam_sdk.rle import rle_decode
 from gransam_sdk.runtime.decode import as_pixels
 from gransam_sdk.shapes import Bool, Float, Pixels
+from gransam_sdk.training.nano.divided import CELLS, DEEP, DEEP_SHARE, FINE, FINE_SHARE, TEACHER_SIDE, teacher_maps
 
-FINE, DEEP = 13, 17
-"""The teacher's maps after block 12 (stride 16, 96 channels) and after block 16 (stride 32, 320 channels)."""
-TEACHER_SIDE, STRIDE = 640, 32
 LIMIT, ALL = 100, 10**9
 Maps = Mapping[int, Float]
 Way = Callable[[Pixels, Maps, tuple[int, int]], Float]
@@ -52,7 +49,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--count", type=int, help="Photos of coco_dev; all if not given.")
     parser.add_argument("--calibrate", type=int, default=50, help="Photos of nano_train.")
-    parser.add_argument("--cells", type=int, default=56, help="Along a photo's longer side.")
+    parser.add_argument("--cells", type=int, default=CELLS, help="Along a photo's longer side.")
     parser.add_argument("--finest", type=int, default=256, help="Clusters of a level before those of methods 2.8.")
     parser.add_argument("--json", type=Path, help="instead of benchmarks/results/proposals.json")
     options = parser.parse_args()
@@ -100,10 +97,10 @@ def ways() -> dict[str, Way]:
         return combine(np.zeros((*shape, 1), dtype=np.float32), maps[DEEP], 1.0)
 
     def with_fine(pixels: Pixels, maps: Maps, shape: tuple[int, int]) -> Float:
-        return combine(picture_features(pixels, shape), maps[FINE], 0.5)
+        return combine(picture_features(pixels, shape), maps[FINE], FINE_SHARE)
 
     def with_both(pixels: Pixels, maps: Maps, shape: tuple[int, int]) -> Float:
-        return combine(with_fine(pixels, maps, shape), maps[DEEP], 0.15)
+        return combine(with_fine(pixels, maps, shape), maps[DEEP], DEEP_SHARE)
 
     return {
         "colour and texture": colour,
@@ -153,17 +150,6 @@ def true_masks(photo: TruePhoto) -> Bool:
 
 def stack(size: tuple[int, int], masks: Iterator[Bool]) -> Bool:
     return np.array(list(masks), dtype=np.bool_).reshape(-1, *size)
-
-
-@torch.no_grad()
-def teacher_maps(teacher: Teacher, pixels: Pixels) -> Maps:
-    """The teacher's maps (D,y,x) of a photo, its longer side brought to ``TEACHER_SIDE``."""
-    scale = TEACHER_SIDE / max(pixels.shape[:2])
-    h, w = (max(round(side * scale / STRIDE), 1) * STRIDE for side in pixels.shape[:2])
-    resized = Image.fromarray(pixels).resize((w, h), Image.Resampling.BILINEAR)
-    shown = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float()
-    maps = teacher((shown - 127.5) / 127.5)
-    return {index: maps[index][0].numpy() for index in (FINE, DEEP)}
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from .commands.parity import parity
 from .commands.streams import narrate
 from .commands.synth import synth
 from .commands.train import train
+from .commands.train_segmenter import train_segmenter
 from .errors import GranSAMError
 from .version import __version__
 
@@ -69,6 +70,7 @@ app.command("eval")(evaluate)
 app.command()(train)
 app.command()(synth)
 app.command()(crawl)
+app.command("train-segmenter")(train_segmenter)
 app.command("compile")(compile_)
 app.command()(parity)
 app.command()(engine)

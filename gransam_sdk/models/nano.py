@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -81,6 +81,20 @@ class ImageEncoder(nn.Module):
         self.skip4 = nn.Conv2d(24, 32, 1)
         self.skip8 = nn.Conv2d(32, 64, 1)
 
+    def stage_maps(self, image: Tensor) -> list[Tensor]:
+        """(b,3,s,s) to the map after each of the seven stages; 1, 2, 4 and 6 are the last of strides 4 to 32."""
+        maps, x = [], self.stem(image)
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def merge(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """``stage_maps`` to embedding (b,256,e,e) and skips (b,64,2e,2e) and (b,32,4e,4e)."""
+        embedding = self.lateral16(maps[4]) + _double(self.lateral32(maps[6]))
+        embedding = embedding + self.smooth(embedding)
+        return embedding, self.skip8(maps[2]), self.skip4(maps[1])
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encodes photos.
 
@@ -90,15 +104,8 @@ class ImageEncoder(nn.Module):
         Returns:
             Embedding (b,256,e,e), skips (b,64,2e,2e) and (b,32,4e,4e), dense features (b,416,e,e).
         """
-        maps, x = [], self.stem(image)
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        stride4, stride8, stride16, stride32 = maps[1], maps[2], maps[4], maps[6]
-        embedding = self.lateral16(stride16) + _double(self.lateral32(stride32))
-        embedding = embedding + self.smooth(embedding)
-        features = torch.cat([stride16, _double(stride32)], dim=1)
-        return embedding, self.skip8(stride8), self.skip4(stride4), features
+        maps = self.stage_maps(image)
+        return *self.merge(maps), torch.cat([maps[4], _double(maps[6])], dim=1)
 
 
 def _double(x: Tensor) -> Tensor:

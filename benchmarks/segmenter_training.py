@@ -1,0 +1,94 @@
+"""What does the segmenter learn, and when? From the log that ``gransam train-segmenter`` leaves beside a checkpoint.
+
+python benchmarks/segmenter_training.py --log nano.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plot import Axis, Line, Plot
+from result import Cell, write_result
+
+FEATURES = {"stride16": "stride 16", "stride32": "stride 32"}
+MASKS = {"single": "mask 0", "predicted": "predicted best", "best_of_three": "best of three"}
+"""Figures on held-out photos, and what the page calls them."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log", type=Path, required=True)
+    options = parser.parse_args()
+    log = json.loads(options.log.read_text(encoding="utf-8"))
+    judged = [row for row in log["history"] if "held_out" in row]
+    write_result(
+        "segmenter_training",
+        title="Training the embedded segmenter",
+        question="On photos that were never trained on: share of the teacher's features that the encoder explains, and "
+        "mean IoU of low-res masks of one click a region, at the pixel that is farthest from its border.",
+        columns=("phase", "steps", "minutes", *(f"explained, {name}" for name in FEATURES.values()), *MASKS.values()),
+        rows=[row_of(row) for row in judged],
+        notes=notes(log),
+        plots=plots(judged),
+    )
+
+
+def row_of(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    figures = (row["held_out"].get(name) for name in (*FEATURES, *MASKS))
+    return row["phase"], row["step"], minutes(row), *(None if value is None else round(value, 3) for value in figures)
+
+
+def minutes(row: Mapping[str, Any]) -> float:
+    return round(row["seconds"] / 60, 1)
+
+
+def notes(log: Mapping[str, Any]) -> list[str]:
+    config, data = log["config"], log["data"]
+    sources = ", ".join(f"{count:,} of {name}" for name, count in data["photos"].items())
+    steps = ", ".join(f"{count:,} of {phase}" for phase, count in log["steps"].items())
+    start = "a random start" if log["init_sha256"] is None else f"a checkpoint ({log['init_sha256'][:12]})"
+    return [
+        f"From {start}, on {log['device']} ({log['threads']} threads, torch {log['torch']}): {steps} steps of "
+        f"{config['photos']} photos with {config['clicks']} clicks each, at sides {config['sides']}, seed "
+        f"{config['seed']}. Masks are judged by the running mean of the weights, which is what is written.",
+        f"Photos: {sources}; {data['held_out']} held out, at most 128 of them judged at the largest side.",
+    ]
+
+
+def plots(judged: Sequence[Mapping[str, Any]]) -> list[Plot]:
+    """One plot of features and one of masks, over time; none of what has fewer than two points."""
+    drawn = [
+        Plot(
+            name="segmenter-features",
+            title="The teacher's features on held-out photos",
+            sentence="Share of the variance that the encoder explains, every channel counting the same.",
+            x=Axis(label="minutes"),
+            y=Axis(label="explained share"),
+            lines=lines(judged, FEATURES),
+        ),
+        Plot(
+            name="segmenter-masks",
+            title="Masks of one click on held-out photos",
+            sentence="Mean IoU of the mask for whole objects, of the one predicted best, and of the best of three.",
+            x=Axis(label="minutes"),
+            y=Axis(label="mean IoU"),
+            lines=lines(judged, MASKS),
+        ),
+    ]
+    return [plot for plot in drawn if plot.lines]
+
+
+def lines(judged: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[Line]:
+    found = {
+        label: [(minutes(row), row["held_out"][name]) for row in judged if row["held_out"].get(name, -1.0) >= 0.0]
+        for name, label in names.items()
+    }
+    return [Line(label=label, points=points) for label, points in found.items() if len(points) > 1]
+
+
+if __name__ == "__main__":
+    main()
