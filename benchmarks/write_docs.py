@@ -20,7 +20,7 @@ ORDER = (
     *("annotate", "folder", "growth", "profile", "post", "decode_scale"),
     *("reference_nano", "reference_mobile_sam"),
     *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b"),
-    "precisions",
+    *("precisions", "precisions_mobile_sam"),
     "import_time",
 )
 HEAD = """\
