@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ from gransam_sdk.shapes import AnyArray, Float
 from gransam_sdk.types import PointGrid
 
 from .constants import Constants, element_types
-from .onnx_run import Run, open_graph
+from .onnx_run import open_graph
 
 Ranges = dict[str, tuple[float, float]]
 """Least and largest number by value name."""
@@ -22,6 +22,8 @@ LARGEST_HALF = 65504.0
 HEADROOM = 8.0
 """A photo that was not measured may need more room than those that were: so many times."""
 _LOW, _HIGH = "__low", "__high"
+AT_ONCE = 24
+"""Values looked at in one run: each may stay in memory to its end, and one of a large encoder has 800 MB."""
 _POINTS_PER_SIDE = 3
 
 
@@ -35,12 +37,12 @@ def image_ranges(data: bytes, images: Iterable[Float]) -> Ranges:
     Raises:
         InputError: No images.
     """
-    run, found = open_graph(_with_ranges(data)), Ranges()
-    for image in images:
-        _split(run({"image": image}), found)
-        _widen(found, "image", float(image.min()), float(image.max()))
-    if not found:
+    feeds = [{"image": image} for image in images]
+    if not feeds:
         raise no_photos()
+    found = _ranges(data, feeds)
+    for feed in feeds:
+        _widen(found, "image", float(feed["image"].min()), float(feed["image"].max()))
     return found
 
 
@@ -54,21 +56,21 @@ def too_large(graphs: Mapping[str, bytes], images: Iterable[Float]) -> dict[str,
     Raises:
         InputError: No images.
     """
-    runs = {name: open_graph(_with_ranges(graphs[name])) for name in ("image", "prompt", "mask")}
-    found: dict[str, Ranges] = {name: {} for name in runs}
     points = PointGrid(per_side=_POINTS_PER_SIDE).points()
-    for image in images:
-        hoisted = {name: value[0] for name, value in _split(runs["image"]({"image": image}), found["image"]).items()}
-        known = {**hoisted, "points": points, "choice": np.arange(len(points), dtype=np.int64) % 4}
-        known |= _run_known(graphs["prompt"], runs["prompt"], known, found["prompt"])
-        _run_known(graphs["mask"], runs["mask"], known, found["mask"])
-    if not found["image"]:
+    choice = np.arange(len(points), dtype=np.int64) % 4
+    known: list[dict[str, AnyArray]] = [{"image": image, "points": points, "choice": choice} for image in images]
+    if not known:
         raise no_photos()
-    limit = LARGEST_HALF / HEADROOM
-    return {
-        name: {value for value, (low, high) in ranges.items() if not -limit <= low <= high <= limit}
-        for name, ranges in found.items()
-    }
+    limit, found = LARGEST_HALF / HEADROOM, dict[str, set[str]]()
+    for name in ("image", "prompt", "mask"):
+        read = [value.name for value in onnx.load_from_string(graphs[name]).graph.input]
+        feeds = [{key: photo[key] for key in read} for photo in known]
+        ranges, run = _ranges(graphs[name], feeds), open_graph(graphs[name])
+        found[name] = {value for value, (low, high) in ranges.items() if not -limit <= low <= high <= limit}
+        for photo, feed in zip(known, feeds, strict=True):
+            # The image graph alone has a batch axis.
+            photo |= {key: value[0] if name == "image" else value for key, value in run(feed).items()}
+    return found
 
 
 def no_photos() -> InputError:
@@ -76,32 +78,35 @@ def no_photos() -> InputError:
     return InputError("calibration photos", expected="at least one photo", found="none", do="name a folder of photos")
 
 
-def _run_known(data: bytes, run: Run, known: Mapping[str, AnyArray], ranges: Ranges) -> dict[str, AnyArray]:
-    read = (value.name for value in onnx.load_from_string(data).graph.input)
-    return _split(run({name: known[name] for name in read}), ranges)
+def _ranges(data: bytes, feeds: Sequence[Mapping[str, AnyArray]]) -> Ranges:
+    """Ranges of a graph's float32 values over several runs."""
+    found = Ranges()
+    for part in _parts(data):
+        run = open_graph(part)
+        for feed in feeds:
+            outputs = run(feed)
+            for name in outputs:
+                if name.endswith(_LOW):
+                    base = name.removesuffix(_LOW)
+                    _widen(found, base, float(outputs[name]), float(outputs[base + _HIGH]))
+    return found
 
 
-def _with_ranges(data: bytes) -> bytes:
-    """The graph with two more outputs for each float32 value, its least and its largest number."""
+def _parts(data: bytes) -> Iterator[bytes]:
+    """The graph several times, each with the least and the largest number of a few float32 values for outputs."""
     model = onnx.load_from_string(data)
     constants, types = Constants(model.graph), element_types(model)
-    for node in list(model.graph.node):
-        for name in node.output:
-            if name in constants.names or types.get(name) != TensorProto.FLOAT:
-                continue
+    made = [name for node in model.graph.node for name in node.output]
+    values = [name for name in made if name not in constants.names and types.get(name) == TensorProto.FLOAT]
+    for start in range(0, len(values), AT_ONCE):
+        part = onnx.ModelProto()
+        part.CopyFrom(model)
+        del part.graph.output[:]
+        for name in values[start : start + AT_ONCE]:
             for operator, suffix in (("ReduceMin", _LOW), ("ReduceMax", _HIGH)):
-                model.graph.node.append(helper.make_node(operator, [name], [name + suffix], keepdims=0))
-                model.graph.output.append(helper.make_tensor_value_info(name + suffix, TensorProto.FLOAT, []))
-    return bytes(model.SerializeToString())
-
-
-def _split(outputs: Mapping[str, AnyArray], ranges: Ranges) -> dict[str, AnyArray]:
-    """The graph's own outputs; the others widen the ranges."""
-    for name, value in outputs.items():
-        if name.endswith(_LOW):
-            base = name.removesuffix(_LOW)
-            _widen(ranges, base, float(value), float(outputs[base + _HIGH]))
-    return {name: value for name, value in outputs.items() if not name.endswith((_LOW, _HIGH))}
+                part.graph.node.append(helper.make_node(operator, [name], [name + suffix], keepdims=0))
+                part.graph.output.append(helper.make_tensor_value_info(name + suffix, TensorProto.FLOAT, []))
+        yield bytes(part.SerializeToString())
 
 
 def _widen(ranges: Ranges, name: str, low: float, high: float) -> None:
