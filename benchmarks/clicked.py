@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gransam_sdk.bundle import Preprocess, open_bundle
-from gransam_sdk.export.nano import PlainNano, nano_manifest, read_checkpoint
+from gransam_sdk.export.nano import PREPROCESS, PlainNano, read_checkpoint
 from gransam_sdk.geometry import Frame, full_size_mask
 from gransam_sdk.runtime.load import load_model
 from gransam_sdk.runtime.model import Model
@@ -75,7 +75,7 @@ class ClickedCheckpoint:
             raise SystemExit(f"--side: a multiple of {STRIDE}, not {side}")
         self.name, self.side, self.device = path.stem, side, device
         self.plain = PlainNano(read_checkpoint(path).to(device))
-        self.preprocess = Preprocess(**nano_manifest(path.stem, side)["preprocess"])
+        self.preprocess = Preprocess(**PREPROCESS)
 
     @torch.inference_mode()
     def __call__(self, pixels: Pixels, points: Float) -> Answers:

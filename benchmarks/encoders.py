@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gransam_sdk.bundle import Preprocess
-from gransam_sdk.export.nano import nano_manifest
+from gransam_sdk.export.nano import PREPROCESS
 from gransam_sdk.geometry import Frame
 from gransam_sdk.models.imagenet_teacher import Teacher
 from gransam_sdk.models.nano import ConvNorm, ImageEncoder
@@ -64,7 +64,7 @@ def random_encoder(batches: Iterable[Tensor], device: str, seed: int = 0) -> Ima
 
 def read_batches(paths: Sequence[Path], side: int, device: str) -> Iterator[Tensor]:
     """(b,3,s,s) float32 of picture files, as the segmenter is shown photos."""
-    spec = Preprocess(**nano_manifest("", side)["preprocess"])
+    spec = Preprocess(**PREPROCESS)
     for start in range(0, len(paths), BATCH):
         images = []
         for path in paths[start : start + BATCH]:

@@ -27,6 +27,14 @@ SEED_DATA = (
 )
 """The checkpoint of the embedded bundle, and what is known of it."""
 
+PREPROCESS: Mapping[str, Any] = {
+    "resize": "stretch",
+    "interpolation": "pillow-bilinear",
+    "mean": [127.5, 127.5, 127.5],
+    "std": [127.5, 127.5, 127.5],
+}
+"""How photos are shown to nano, in the manifest's words."""
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -137,12 +145,7 @@ def nano_manifest(name: str, side: int, checkpoint: Path) -> dict[str, Any]:
             "feature_width": FEATURES,
             "lattice_offset": LATTICE_OFFSET,
         },
-        "preprocess": {
-            "resize": "stretch",
-            "interpolation": "pillow-bilinear",
-            "mean": [127.5, 127.5, 127.5],
-            "std": [127.5, 127.5, 127.5],
-        },
+        "preprocess": dict(PREPROCESS),
         "grid": {"points_per_side": 10},
         "prompt_chunk": 50,
         "opset": OPSET,
