@@ -147,7 +147,7 @@ def nano_manifest(name: str, side: int, checkpoint: Path) -> dict[str, Any]:
         },
         "preprocess": dict(PREPROCESS),
         "grid": {"points_per_side": 10},
-        "prompt_chunk": 50,
+        "prompt_chunk": 20,
         "opset": OPSET,
         "head": None,
         "classes": [],
