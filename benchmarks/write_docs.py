@@ -20,6 +20,7 @@ ORDER = (
     *("annotate", "overlap", "folder", "growth", "profile", "post", "decode_scale"),
     *("reference_nano", "reference_mobile_sam", "reference_sam_vit_b"),
     *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b"),
+    "parity_sam_vit_h",
     *("precisions", "precisions_mobile_sam", "precisions_sam_vit_b"),
     "import_time",
 )
