@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from gransam_sdk.bundle import Preprocess, open_bundle
-from gransam_sdk.export.nano import PREPROCESS, PlainNano, read_checkpoint
+from gransam_sdk.export.nano import PREPROCESS, PlainNano
 from gransam_sdk.geometry import Frame, full_size_mask
+from gransam_sdk.models.nano import read_checkpoint
 from gransam_sdk.runtime.load import load_model
 from gransam_sdk.runtime.model import Model
 from gransam_sdk.runtime.preprocess import preprocess

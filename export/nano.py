@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gransam_sdk.errors import InputError
-from gransam_sdk.models.nano import FEATURES, WIDTH, ConvNorm, Nano, load_nano
+from gransam_sdk.models.nano import FEATURES, WIDTH, ConvNorm, Nano
 
 from .graphs import LATTICE_OFFSET
 from .onnx_file import OPSET
@@ -36,26 +34,6 @@ PREPROCESS: Mapping[str, Any] = {
 """How photos are shown to nano, in the manifest's words."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-def read_checkpoint(path: Path) -> Nano:
-    """Reads a nano checkpoint.
-
-    Args:
-        path: A safetensors file.
-
-    Raises:
-        InputError: The file is missing, not safetensors, or holds another model.
-    """
-    try:
-        return load_nano(load_file(path))
-    except Exception as error:  # safetensors and torch raise their own kinds for damaged files and wrong keys
-        raise InputError(
-            f"checkpoint {path}",
-            expected="a safetensors file with the nano segmenter's tensors",
-            found=f"{type(error).__name__}: {str(error)[:300]}",
-            do="check the path and --arch",
-        ) from error
 
 
 def deployed(nano: Nano) -> Nano:

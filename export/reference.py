@@ -17,6 +17,7 @@ from torch import Tensor
 from gransam_sdk.bundle import Bundle, Graph
 from gransam_sdk.bundle import Tensor as Declared
 from gransam_sdk.errors import EnvironmentFault, InputError
+from gransam_sdk.models.nano import read_checkpoint
 from gransam_sdk.models.sam_checkpoint import read_sam_checkpoint
 from gransam_sdk.models.segment_anything import ARCHITECTURES
 from gransam_sdk.parity_bars import PRECISIONS
@@ -25,7 +26,7 @@ from gransam_sdk.runtime.onnxruntime_session import OrtSession
 from gransam_sdk.runtime.session import Session, check_feeds
 from gransam_sdk.shapes import AnyArray
 
-from .nano import PlainNano, deployed, read_checkpoint
+from .nano import PlainNano, deployed
 from .sam import PlainSam
 from .sam_graphs import deployed_sam
 

@@ -20,8 +20,8 @@ from sample_photos import SHARED
 
 from gransam_sdk.evaluation.clicks import click_point
 from gransam_sdk.evaluation.one_click import Clicks
-from gransam_sdk.export.nano import read_checkpoint
 from gransam_sdk.geometry import Frame
+from gransam_sdk.models.nano import read_checkpoint
 from gransam_sdk.rle import rle_decode, rle_encode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package

@@ -68,10 +68,11 @@ def train_segmenter(
     require("train", "torch", "safetensors")
     from ..annotate.disk import put_file
     from ..models.imagenet_teacher import load_teacher
+    from ..models.nano import read_checkpoint
     from ..training.nano.config import SegmenterConfig
     from ..training.nano.data import load_data
     from ..training.nano.divided import divided
-    from ..training.nano.files import checkpoint_bytes, machine_facts, read_start, training_log
+    from ..training.nano.files import checkpoint_bytes, machine_facts, training_log
     from ..training.nano.fit import Budget, segmenter_identity, train_segmenter, weights_digest
     from ..training.nano.regions import with_regions
     from ..training.sources.painter import choose_device
@@ -81,7 +82,7 @@ def train_segmenter(
     config = SegmenterConfig(sides=_parse_sides(sides), photos=batch, clicks=clicks, seed=seed)
     budget = Budget(minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes, steps=steps)
     chosen = choose_device(device)
-    model, start = load_teacher(teacher), None if init is None else read_start(init)
+    model, start = load_teacher(teacher), None if init is None else read_checkpoint(init)
     examples = load_data(data, config, unlabelled=unlabelled or ())
     _say_data(examples, config)
     if regions:

@@ -11,11 +11,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import InputError
 from .two_way import TwoWayTransformer, grid_positions
 
 WIDTH = 256
@@ -263,3 +266,23 @@ def load_nano(tensors: Mapping[str, Tensor]) -> Nano:
     model = Nano()
     model.load_state_dict({rename_seed_key(key): value.float() for key, value in tensors.items()})
     return model.eval().requires_grad_(False)
+
+
+def read_checkpoint(path: Path) -> Nano:
+    """Reads a nano checkpoint.
+
+    Args:
+        path: A safetensors file.
+
+    Raises:
+        InputError: The file is missing, not safetensors, or holds another model.
+    """
+    try:
+        return load_nano(load_file(path))
+    except Exception as error:  # safetensors and torch raise their own kinds for damaged files and wrong keys
+        raise InputError(
+            f"checkpoint {path}",
+            expected="a safetensors file with the nano segmenter's tensors",
+            found=f"{type(error).__name__}: {str(error)[:300]}",
+            do="name a checkpoint that was trained for nano",
+        ) from error

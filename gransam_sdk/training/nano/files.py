@@ -5,36 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
-from ...errors import GranSAMError, InputError
-from ...models.nano import Nano, load_nano
+from ...errors import GranSAMError
+from ...models.nano import Nano
 from .config import SegmenterConfig
 from .data import TrainingData
 from .fit import Budget, Trained
 
 LOG_SCHEMA = 1
-
-
-def read_start(path: Path) -> Nano:
-    """The checkpoint that a training starts from.
-
-    Raises:
-        InputError: The file is missing, not safetensors, or holds another model.
-    """
-    try:
-        return load_nano(load_file(path))
-    except Exception as error:  # safetensors and torch raise their own kinds for damaged files and wrong keys
-        raise InputError(
-            f"--init {path}",
-            expected="a safetensors file with the nano segmenter's tensors",
-            found=f"{type(error).__name__}: {str(error)[:300]}",
-            do="name a checkpoint that was trained for nano",
-        ) from error
 
 
 def machine_facts(device: str) -> dict[str, str | int]:
