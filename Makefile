@@ -11,7 +11,7 @@ MODERN := import sys; sys.exit(sys.version_info < (3, 11) and f"GranSAM SDK need
 {sys.version.split()[0]}; say which one to use: make PYTHON=python3.12 ...")
 SAMPLE_FOLDER := from importlib.util import find_spec; print(find_spec("skimage").submodule_search_locations[0])
 
-.PHONY: demo test check format bundle docs wheel clean help
+.PHONY: demo test check format bundle segmenter docs wheel clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -19,7 +19,8 @@ help:
 	@echo 'make demo PHOTOS=dir    the same with your own photos'
 	@echo 'make test               style, types and tests'
 	@echo 'make check | format     style and types only | rewrite the style'
-	@echo 'make bundle             train and export the embedded bundle again (needs $(SHARED))'
+	@echo 'make bundle             export the embedded bundle again, with a new head (needs $(SHARED))'
+	@echo 'make segmenter          train its segmenter again: hours (needs $(SHARED))'
 	@echo 'make docs               write docs/benchmarks.md from benchmarks/results, help texts into docs/commands.md'
 	@echo 'make wheel              build dist/*.whl'
 	@echo 'make clean              remove what these targets made'
@@ -51,9 +52,14 @@ docs: .venv-dev/installed
 	@.venv-dev/bin/python docs/write_commands.py
 
 bundle: .venv-dev/installed
-	@.venv-dev/bin/gransam compile "$(SHARED)/models/nano-seed.safetensors" --arch nano --decoder low-rank -o build/nano --overwrite \
+	@.venv-dev/bin/gransam compile weights/nano.safetensors --arch nano --decoder low-rank -o build/nano --overwrite \
 	  --photos "$(SHARED)/data/coco_dev/images" --card docs/model-cards/nano.md
 	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano -o gransam_sdk/bundles/nano-voc20 --overwrite
+
+segmenter: .venv-dev/installed
+	@.venv-dev/bin/gransam train-segmenter "$(SHARED)/data/nano_train" -o weights/nano.safetensors --overwrite --cache build/segmenter \
+	  --teacher "$(SHARED)/models/mobilenetv2-imagenet.safetensors" --init "$(SHARED)/models/nano-seed.safetensors" \
+	  --sides 224,320 --steps 4422
 
 wheel: .venv-dev/installed
 	@.venv-dev/bin/python -m build --wheel --no-isolation

@@ -6,8 +6,8 @@ python benchmarks/evaluate.py --data ../shared/data
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def retrained(pictures: Path, scratch: Path) -> str:
                 for picture in folder.iterdir():
                     (scratch / "pictures" / name / f"{folder.name}-{picture.name}").symlink_to(picture.resolve())
     bundle = scratch / "five"
-    subprocess.run([shutil.which("gransam") or "gransam", "train", scratch / "pictures", "-o", bundle], check=True)
+    subprocess.run([Path(sys.executable).with_name("gransam"), "train", scratch / "pictures", "-o", bundle], check=True)
     return str(bundle)
 
 

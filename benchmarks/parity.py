@@ -1,6 +1,6 @@
 """Do the graphs of the embedded bundle compute what the plain torch module computes, and what does rounding cost?
 
-python benchmarks/parity.py --checkpoint ../shared/models/nano-seed.safetensors \
+python benchmarks/parity.py --checkpoint weights/nano.safetensors \
     --photos ../shared/data/voc2012_dev/JPEGImages [--gt voc:../shared/data/voc2012_dev] [--count N]
 """
 

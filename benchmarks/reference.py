@@ -2,7 +2,7 @@
 
 python benchmarks/reference.py --arch mobile-sam --photos ../shared/data/coco_dev/images \
     --pictures ../shared/data/web20 --work build/stand-in [--threads 2] [--quick] [--json FILE]
-python benchmarks/reference.py --arch nano --checkpoint ../shared/models/nano-seed.safetensors \
+python benchmarks/reference.py --arch nano --checkpoint weights/nano.safetensors \
     --photos ../shared/data/coco_dev/images --work build/stand-in
 
 Every photo goes from its file to run-length codes through each path in turn, in one process with the same threads, the

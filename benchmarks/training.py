@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -60,7 +61,7 @@ def small(pictures: Path) -> tuple[Cell, ...]:
             (root / "pictures" / name).mkdir(parents=True)
             for picture in sorted((pictures / name).iterdir())[:PICTURES]:
                 shutil.copy(picture, root / "pictures" / name)
-        command = [shutil.which("gransam") or "gransam", "train", root / "pictures", "-o", root / "bundle"]
+        command = [Path(sys.executable).with_name("gransam"), "train", root / "pictures", "-o", root / "bundle"]
         begun = time.perf_counter()
         subprocess.run([*command, "--cache", root / "cache"], check=True)
         return "gransam train, 5 classes of 40 pictures, nothing cached", round(time.perf_counter() - begun), "", ""

@@ -15,15 +15,15 @@ from gransam_sdk.models.nano import FEATURES, WIDTH, ConvNorm, Nano
 from .graphs import LATTICE_OFFSET
 from .onnx_file import OPSET
 
-SEED_SHA256 = "cb4c5a88e581e593666995bd01799c8b1f5984a9dc4493286768247154015bda"
-SEED_WEIGHTS = "trained for GranSAM SDK from a random start; no third-party weight inside"
-SEED_DATA = (
+EMBEDDED_SHA256 = "33f924da6a91ef2f9933fef4f6b792704393a5a88fcbee8250e1a49f3185fd2b"
+EMBEDDED_WEIGHTS = "trained for GranSAM SDK from a random start; no third-party weight inside"
+EMBEDDED_DATA = (
     "PASCAL VOC 2012 train_aug photos, connected components of class masks (classes not used)",
     "COCO train2017 photos with panoptic and instance masks",
     "photos of endangered animals, street fashion, car parts, bottles and food with masks",
     "unlabelled photos of Caltech-101 and Animal-Pose",
 )
-"""The checkpoint of the embedded bundle, and what is known of it."""
+"""The checkpoint of the embedded bundle, weights/nano.safetensors, and what is known of it."""
 
 PREPROCESS: Mapping[str, Any] = {
     "resize": "stretch",
@@ -108,7 +108,7 @@ def nano_manifest(name: str, side: int, checkpoint: Path) -> dict[str, Any]:
     """
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    known = digest == SEED_SHA256
+    known = digest == EMBEDDED_SHA256
     return {
         "name": name,
         "version": "1",
@@ -131,8 +131,8 @@ def nano_manifest(name: str, side: int, checkpoint: Path) -> dict[str, Any]:
         "classes": [],
         "licence": {"code": "Apache-2.0", "weights": "Apache-2.0" if known else "unknown"},
         "provenance": {
-            "weights": SEED_WEIGHTS if known else "a nano checkpoint of unknown origin",
+            "weights": EMBEDDED_WEIGHTS if known else "a nano checkpoint of unknown origin",
             "weights_sha256": digest,
-            "training_data": list(SEED_DATA) if known else ["unknown"],
+            "training_data": list(EMBEDDED_DATA) if known else ["unknown"],
         },
     }

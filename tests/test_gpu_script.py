@@ -20,7 +20,7 @@ from fused_pair import assert_alike, classes_of
 from nano_random import random_nano
 from narrow_sam import sam_bundle
 from sam_random import NARROW_TINY, NARROW_VIT, random_sam
-from sample_photos import sample_path, sample_pixels
+from sample_photos import CHECKPOINT, sample_path, sample_pixels
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -61,11 +61,10 @@ def torch_segmenter(
     return FusedSegmenter(open_sessions(bundle, "cpu", 1), classes, settings, session, kept=kept)
 
 
-@pytest.mark.shared
-def test_the_torch_module_is_the_embedded_bundle(shared: Path) -> None:
+def test_the_torch_module_is_the_embedded_bundle() -> None:
     """Against ONNX Runtime on the bundle's four graphs, whose weights come from this checkpoint."""
     bundle, settings = open_bundle("nano-voc20"), Settings(record_floor=0.1)
-    plain = read_plain(shared / "models" / "nano-seed.safetensors", "nano", bundle.precision)
+    plain = read_plain(CHECKPOINT, "nano", bundle.precision)
     with torch_segmenter(plain, bundle, read_head(bundle), settings, 100) as found:
         check_fused_canary(found)
         expected = Segmenter(found.four_graphs, found.classes, settings)
@@ -305,15 +304,14 @@ def test_shares_are_known_rows_and_the_reference_is_first() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.shared
-def test_the_whole_script_on_a_processor(shared: Path, tmp_path: Path) -> None:
+def test_the_whole_script_on_a_processor(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
         (photos / name).write_bytes(sample_path(name).read_bytes())
     file = tmp_path / "result.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--arch", "nano", "--photos", str(photos)]
-    command += ["--checkpoint", str(shared / "models" / "nano-seed.safetensors"), "--work", str(tmp_path / "work")]
+    command += ["--checkpoint", str(CHECKPOINT), "--work", str(tmp_path / "work")]
     done = subprocess.run(
         [*command, "--device", "cpu", "--quick", "--json", str(file)],
         capture_output=True,

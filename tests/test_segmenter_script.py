@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from sample_photos import SHARED
+from sample_photos import CHECKPOINT, SHARED
 
 from gransam_sdk.evaluation.clicks import click_point
 from gransam_sdk.evaluation.one_click import Clicks
@@ -31,25 +31,22 @@ import click_truth
 import clicked
 import segmenter
 
-SEED = SHARED / "models" / "nano-seed.safetensors"
 COCO_DEV = SHARED / "data" / "coco_dev"
-needs_seed = pytest.mark.skipif(not SEED.exists(), reason="needs ../shared/models")
 PHOTOS = 2
 
 
 @pytest.fixture(scope="module")
-def seed_clicks() -> tuple[Clicks, list[click_sheet.Shown]]:
-    with clicked.open_clicked(str(SEED), 224, "cpu") as nano:
+def nano_clicks() -> tuple[Clicks, list[click_sheet.Shown]]:
+    with clicked.open_clicked(str(CHECKPOINT), 224, "cpu") as nano:
         return segmenter.click(nano, click_truth.coco_photos(COCO_DEV, PHOTOS))
 
 
 @pytest.mark.shared
-@needs_seed
 def test_clicks_are_those_of_plain_torch_and_pycocotools(
-    seed_clicks: tuple[Clicks, list[click_sheet.Shown]],
+    nano_clicks: tuple[Clicks, list[click_sheet.Shown]],
 ) -> None:
-    clicks, shown = seed_clicks
-    nano = read_checkpoint(SEED)
+    clicks, shown = nano_clicks
+    nano = read_checkpoint(CHECKPOINT)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(COCO_DEV / "instances.json"))
     row = 0
@@ -78,12 +75,14 @@ def test_clicks_are_those_of_plain_torch_and_pycocotools(
 
 
 @pytest.mark.shared
-@needs_seed
 def test_a_bundle_answers_as_its_checkpoint_does() -> None:
     photo = next(click_truth.coco_photos(COCO_DEV, 1))
     points = np.array([[0.3, 0.4], [0.7, 0.6], [0.5, 0.5]], dtype=np.float32)
-    with clicked.open_clicked("nano-voc20", 96, "cpu") as bundle, clicked.open_clicked(str(SEED), 320, "cpu") as nano:
-        assert bundle.side == nano.side == 320 and (bundle.name, nano.name) == ("nano-voc20", "nano-seed")
+    with (
+        clicked.open_clicked("nano-voc20", 96, "cpu") as bundle,
+        clicked.open_clicked(str(CHECKPOINT), 320, "cpu") as nano,
+    ):
+        assert bundle.side == nano.side == 320 and (bundle.name, nano.name) == ("nano-voc20", "nano")
         graphs, module = bundle(photo.pixels, points), nano(photo.pixels, points)
     np.testing.assert_allclose(graphs.predicted, module.predicted, atol=5e-3)
     assert graphs.logits.shape == module.logits.shape == (3, 4, 80, 80)
@@ -208,7 +207,6 @@ def test_crops(box: tuple[int, ...], size: tuple[int, int], wanted: tuple[int, .
 
 
 @pytest.mark.shared
-@needs_seed
 def test_the_whole_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[Any], list[Any], int]] = []
 
@@ -221,14 +219,27 @@ def test_the_whole_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "gransam_sdk.evaluation.average_recall", stand_in)
     file, sheet = tmp_path / "result.json", tmp_path / "sheet.png"
     script = Path(__file__).parents[1] / "benchmarks" / "segmenter.py"
-    arguments = [SEED, "--data", SHARED / "data", "--side", 128, 160, "--photos", 2, "--sheet", sheet, "--json", file]
+    arguments = [
+        CHECKPOINT,
+        "--data",
+        SHARED / "data",
+        "--side",
+        128,
+        160,
+        "--photos",
+        2,
+        "--sheet",
+        sheet,
+        "--json",
+        file,
+    ]
     monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
     segmenter.main()
     result = json.loads(file.read_text(encoding="utf-8"))
     rows, columns = result["rows"], result["columns"]
     assert len(rows) == 2 * 4 + 2 and all(len(row) == len(columns) for row in rows)
     assert [row[:3] for row in rows[:4]] == [
-        ["nano-seed", 128, f"{data}, {size}"] for data in ("COCO", "VOC") for size in ("all", "from 32²")
+        ["nano", 128, f"{data}, {size}"] for data in ("COCO", "VOC") for size in ("all", "from 32²")
     ]
     recalls = [row[columns.index("AR100 %")] for row in rows]
     assert recalls == [25.0, 50.0, None, None] * 2 + [None, None]

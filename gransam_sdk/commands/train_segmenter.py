@@ -69,6 +69,7 @@ def train_segmenter(
     from ..annotate.disk import put_file
     from ..models.imagenet_teacher import load_teacher
     from ..models.nano import read_checkpoint
+    from ..training.allocator import keep_freed_memory
     from ..training.nano.config import SegmenterConfig
     from ..training.nano.data import load_data
     from ..training.nano.divided import divided
@@ -79,6 +80,7 @@ def train_segmenter(
     from ..training.token_cache import default_cache
 
     log_file = _check_target(out, overwrite)
+    keep_freed_memory()
     config = SegmenterConfig(sides=_parse_sides(sides), photos=batch, clicks=clicks, seed=seed)
     budget = Budget(minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes, steps=steps)
     chosen = choose_device(device)

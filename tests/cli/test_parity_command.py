@@ -14,14 +14,13 @@ import torch
 from bundles import good_parts, write_good
 from nano_random import random_nano
 from safetensors.torch import save_file
-from sample_photos import SHARED, sample_path
+from sample_photos import CHECKPOINT, sample_path
 
 from gransam_sdk.bundle import open_bundle
 from gransam_sdk.commands.parity import table
 from gransam_sdk.evaluation.parity import Parity
 
 Gransam = Callable[..., Any]
-SEED = SHARED / "models" / "nano-seed.safetensors"
 
 FIGURES = Parity(
     photos=2, masks=1500, tokens_max_abs=3.0, tokens_p999_abs=0.5, tokens_cosine_min=0.995, tokens_relative_norm=0.02,
@@ -40,11 +39,10 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.shared
 def test_the_embedded_bundle_against_its_checkpoint(gransam: Gransam, two: Path, tmp_path: Path) -> None:
     """The whole way on real photos: PyTorch, ONNX Runtime, labels, kept masks."""
     file = tmp_path / "parity.json"
-    done = gransam("parity", "nano-voc20", "--reference", SEED, "--photos", two, "--json", file)
+    done = gransam("parity", "nano-voc20", "--reference", CHECKPOINT, "--photos", two, "--json", file)
     assert (done.code, done.err) == (0, "")
     rows = {line.split()[0]: line.split() for line in done.out.splitlines() if line.strip()}
     assert rows["kept_f1"] == ["kept_f1", ">=", "0.999", "1", "ok"] and rows["photos"][1] == "2"

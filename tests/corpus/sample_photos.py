@@ -1,4 +1,4 @@
-"""The public-domain photos that scikit-image's wheel carries, as files; scikit-image itself is not imported."""
+"""Files that tests of several rooms read: photos of scikit-image's wheel, which is not imported, and our weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+CHECKPOINT = Path(__file__).resolve().parents[2] / "weights" / "nano.safetensors"
+"""The embedded segmenter as it was trained."""
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 """Development data beside the checkout; absent where only the repository is."""

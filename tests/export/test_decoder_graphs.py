@@ -11,7 +11,7 @@ import pytest
 import torch
 from nano_random import random_nano
 from PIL import Image
-from sample_photos import SHARED, sample_path
+from sample_photos import CHECKPOINT, SHARED, sample_path
 from torch.utils.flop_counter import FlopCounterMode
 
 from gransam_sdk.errors import InputError
@@ -31,7 +31,6 @@ from gransam_sdk.onnx_model import read_onnx
 from gransam_sdk.onnx_rules import check_rules
 from gransam_sdk.runtime.onnxruntime_session import OrtSession
 
-SEED = SHARED / "models" / "nano-seed.safetensors"
 PHOTOS = SHARED / "data" / "voc2012_dev" / "JPEGImages"
 CLICKS = torch.tensor([[0.3, 0.4], [0.8, 0.2], [0.5, 0.9]])
 CHOSEN = torch.tensor([0, 3, 2])
@@ -112,11 +111,10 @@ def test_forms_with_skips_equal_the_description(form: Form) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SEED.exists(), reason="needs ../shared/models and ../shared/data")
 @pytest.mark.parametrize("form", FORMS)
 def test_trained_weights_on_real_photos(form: Form) -> None:
     """Nano at 320: N = 400."""
-    nano = deployed(read_checkpoint(SEED))
+    nano = deployed(read_checkpoint(CHECKPOINT))
     for photo in [*sorted(PHOTOS.iterdir())[:2], sample_path("chelsea.png")]:
         check_form(nano, form, photo, 320)
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 from nano_random import random_nano
-from sample_photos import SHARED, sample_path
+from sample_photos import CHECKPOINT, SHARED, sample_path
 
 from gransam_sdk.bundle import open_bundle
 from gransam_sdk.errors import InputError
@@ -23,9 +23,7 @@ from gransam_sdk.models.two_way import TwoWayTransformer
 from gransam_sdk.parity_bars import broken_bars
 from gransam_sdk.runtime.load import load_model
 
-SEED = SHARED / "models" / "nano-seed.safetensors"
 PHOTOS = SHARED / "data" / "voc2012_dev" / "JPEGImages"
-needs_shared = pytest.mark.skipif(not SEED.exists(), reason="needs ../shared/models and ../shared/data")
 
 
 def test_absorbed_transformer_equals_plain_in_float64() -> None:
@@ -79,10 +77,9 @@ def test_bad_side_and_bad_checkpoint_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-@needs_shared
-def test_embedded_bundle_equals_the_seed_on_real_photos() -> None:
+def test_embedded_bundle_equals_its_checkpoint_on_real_photos() -> None:
     """The committed graphs against the plain module with the same rounded weights."""
-    nano = deployed(read_checkpoint(SEED))
+    nano = deployed(read_checkpoint(CHECKPOINT))
     photos = [*sorted(PHOTOS.iterdir())[:4], sample_path("chelsea.png"), sample_path("motorcycle_left.png")]
     bundle = open_bundle("nano-voc20")
     with load_model(bundle, device="cpu") as model, reference_model(bundle, PlainNano(nano)) as reference:

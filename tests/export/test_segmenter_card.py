@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from sam_random import NARROW_TINY, random_sam
+from sample_photos import CHECKPOINT
 
 from gransam_sdk.annotate.model_card import card_limits
 from gransam_sdk.bundle import open_bundle
@@ -31,9 +31,8 @@ def test_a_nano_checkpoint_is_not_ours_by_its_name(tmp_path: Path) -> None:
     assert manifest["provenance"]["training_data"] == ["unknown"] and manifest["licence"]["weights"] == "unknown"
 
 
-@pytest.mark.shared
-def test_the_seed_is_known_by_its_hash(shared: Path) -> None:
-    manifest = nano_manifest("mine", 320, shared / "models/nano-seed.safetensors")
+def test_our_own_checkpoint_is_known_by_its_hash() -> None:
+    manifest = nano_manifest("mine", 320, CHECKPOINT)
     assert "trained for GranSAM SDK" in manifest["provenance"]["weights"]
     embedded = open_bundle("nano-voc20")
     assert embedded.provenance["weights_sha256"] == manifest["provenance"]["weights_sha256"]

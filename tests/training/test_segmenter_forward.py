@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
 from nano_random import random_nano
+from sample_photos import CHECKPOINT
 from torch import Tensor
 
-from gransam_sdk.models.nano import Nano, load_nano
+from gransam_sdk.models.nano import Nano, read_checkpoint
 from gransam_sdk.training.nano.forward import normalised, precision_of, segment
 
 
@@ -59,11 +57,8 @@ def test_normalised_as_the_manifest_says() -> None:
     torch.testing.assert_close(normalised(photos)[0, 1].flatten().double(), expected, atol=1e-7, rtol=0)
 
 
-@pytest.mark.shared
-def test_16_bits_are_near(shared: Path) -> None:
-    from safetensors.torch import load_file
-
-    nano = load_nano(load_file(shared / "models" / "nano-seed.safetensors"))
+def test_16_bits_are_near() -> None:
+    nano = read_checkpoint(CHECKPOINT)
     photos, points = photos_and_points()
     exact = segment(nano, photos, points)
     with precision_of(torch.device("cpu"), "bf16"):

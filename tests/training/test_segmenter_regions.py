@@ -42,6 +42,24 @@ def calls(of: RegionSource) -> int:
     return of.maps.calls
 
 
+def beside_by_hand(found: AnyArray, drawn: AnyArray) -> AnyArray:
+    """Without the regions that share more than 2 % with one that was drawn."""
+    out = found.copy()
+    for value in np.unique(found[found > 0]):
+        region = found == value
+        masks = [drawn == other for other in np.unique(drawn[drawn > 0])]
+        if max(((region & mask).sum() / (region | mask).sum() for mask in masks), default=0) > 0.02:
+            out[region] = 0
+    return out
+
+
+def test_what_nobody_drew_on_stays_whole(tmp_path: Path, data: TrainingData) -> None:
+    bare = replace(data, photos=tuple(replace(photo, maps=()) for photo in data.photos))
+    for photo in with_regions(bare, source(tmp_path)).photos:
+        expected = Stripes()(photo.pixels())
+        assert all(np.array_equal(item.regions(), each) for item, each in zip(photo.maps, expected, strict=True))
+
+
 def test_made_once_and_read_as_made(tmp_path: Path, data: TrainingData) -> None:
     first, again = source(tmp_path), source(tmp_path)
     said: list[tuple[int, int]] = []
@@ -52,8 +70,8 @@ def test_made_once_and_read_as_made(tmp_path: Path, data: TrainingData) -> None:
     for photo in read.photos:
         drawn, columns, rows = photo.maps
         assert drawn.labelled and not columns.labelled and not rows.whole
-        expected = Stripes()(photo.pixels())
-        assert np.array_equal(columns.regions(), expected[0]) and np.array_equal(rows.regions(), expected[1])
+        for found, every in zip((columns.regions(), rows.regions()), Stripes()(photo.pixels()), strict=True):
+            assert np.array_equal(found, beside_by_hand(every, drawn.regions())) and 0 < (found > 0).sum() < found.size
 
 
 def test_another_recipe_or_photo_is_made_anew(tmp_path: Path, data: TrainingData) -> None:
@@ -61,7 +79,7 @@ def test_another_recipe_or_photo_is_made_anew(tmp_path: Path, data: TrainingData
     other = source(tmp_path, "stripes 2")
     with_regions(data, other)
     assert calls(other) == 5
-    changed = replace(data, photos=(replace(data.photos[0], data=data.photos[1].data), *data.photos[1:]))
+    changed = replace(data, photos=(data.photos[1], *data.photos[1:]))
     same = source(tmp_path)
     with_regions(changed, same)
     assert calls(same) == 0, "known by content: the same photo twice is no new one"

@@ -11,14 +11,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import GranSAMError, InputError
-from ...shapes import AnyArray, Pixels
+from ...shapes import AnyArray, Float, Pixels
 from .augment import as_input, draw_view, four_in_one, recolour
 from .clicks import Clicks, SeenMap, draw_clicks
 from .config import SegmenterConfig
 from .data import TrainingPhoto
+from .paste import Cutout, draw_cutout, paste
 
 TRIES = 50
 """Photos drawn for one place in a batch until one has a region that can be clicked."""
+
+MOST_PASTED = 3
+"""Objects that are put into one picture at most."""
 
 PREFETCH = 3
 """Batches that each worker has ready."""
@@ -64,8 +68,9 @@ class Batches(Dataset["Batch | GranSAMError"]):
         if not self.photos:
             raise InputError("photos to train on", expected="label maps", found=f"none for {len(photos)} photos")
         self.config, self.stream, self.clicks = config, stream, clicks
-        weights = np.array([photo.weight() for photo in self.photos])
-        self.upto = np.cumsum(weights / weights.sum())
+        self.upto = _upto(self.photos)
+        self.objects = [photo for photo in photos if photo.objects() is not None]
+        self.upto_objects = _upto(self.objects)
 
     def __getitem__(self, step: int) -> Batch | GranSAMError:
         """Batch number ``step``, or why there is none."""
@@ -94,6 +99,8 @@ class Batches(Dataset["Batch | GranSAMError"]):
                 maps = [_placed(item, i) for i, (_, items) in enumerate(quarters) for item in items]
             else:
                 pixels, maps = self._view(rng, side)
+            if rng.random() < self.config.paste and (cutouts := self._cutouts(rng)):
+                pixels, maps = paste(rng, pixels, maps, cutouts)
             clicks = draw_clicks(rng, maps, self.config) if self.clicks else None
             if clicks is not None or not self.clicks:
                 return recolour(rng, pixels), clicks
@@ -106,7 +113,7 @@ class Batches(Dataset["Batch | GranSAMError"]):
 
     def _view(self, rng: np.random.Generator, side: int) -> tuple[Pixels, list[SeenMap]]:
         """A random view of a random photo, with its maps if there are to be clicks."""
-        photo = self.photos[min(int(np.searchsorted(self.upto, rng.random(), "right")), len(self.photos) - 1)]
+        photo = _draw(rng, self.photos, self.upto)
         pixels = photo.pixels()
         view = draw_view(rng, pixels, side, self.config)
         maps = []
@@ -120,6 +127,26 @@ class Batches(Dataset["Batch | GranSAMError"]):
                 )
             maps.append(SeenMap(numbers=view.of_map(numbers), whole=item.whole, labelled=item.labelled))
         return view.of_photo(pixels), maps
+
+    def _cutouts(self, rng: np.random.Generator) -> list[Cutout]:
+        """A few whole objects of other photos; none where no photo has any."""
+        out = []
+        for _ in range(int(rng.integers(1, MOST_PASTED + 1)) if self.objects else 0):
+            photo = _draw(rng, self.objects, self.upto_objects)
+            objects = photo.objects()
+            cutout = draw_cutout(rng, photo.pixels(), objects.regions()) if objects else None
+            out += [cutout] if cutout else []
+        return out
+
+
+def _upto(photos: Sequence[TrainingPhoto]) -> Float:
+    """Share of the draws that go to the photos up to each: (n,) float64."""
+    upto = np.cumsum([photo.weight() for photo in photos])
+    return upto / upto[-1] if len(upto) else upto
+
+
+def _draw(rng: np.random.Generator, photos: Sequence[TrainingPhoto], upto: Float) -> TrainingPhoto:
+    return photos[min(int(np.searchsorted(upto, rng.random(), "right")), len(photos) - 1)]
 
 
 def _placed(item: SeenMap, quarter: int) -> SeenMap:

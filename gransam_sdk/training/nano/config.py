@@ -25,6 +25,7 @@ class SegmenterConfig:
         crop: Least share of a photo's area that a crop keeps.
         aspect: Largest natural logarithm of a crop's stretch.
         mosaic: Share of the photos that are four photos, each at half the side: small things are rare otherwise.
+        paste: Share of the pictures that objects of other photos are put into.
         labelled: Share of the clicks that go to labelled regions where a photo has both these and unlabelled segments.
         least_area: Share of the square below which a region is not clicked.
         held_out: Share of the photos of ``held_sources`` that are never trained on.
@@ -52,7 +53,8 @@ class SegmenterConfig:
     clicks: int = 6
     crop: float = 0.35
     aspect: float = 0.35
-    mosaic: float = 0.1
+    mosaic: float = 0.15
+    paste: float = 0.35
     labelled: float = 0.7
     least_area: float = 8e-4
     held_out: float = 0.04
@@ -80,14 +82,13 @@ class SegmenterConfig:
             raise InputError("precision", expected=" or ".join(get_args(Precision)), found=repr(self.precision))
         checks = {
             "sides": bool(self.sides) and all(side >= LEAST_SIDE and side % 32 == 0 for side in self.sides),
-            "mosaic": 0.0 <= self.mosaic <= 1.0,
             "crop": 0.0 < self.crop <= 1.0,
             "shares": len(self.shares) == 3 and min(self.shares) > 0.0 and abs(sum(self.shares) - 1.0) < 1e-6,
             "held_out": 0.0 <= self.held_out < 1.0,
             "average": 0.0 <= self.average < 1.0,
         }
         checks |= {name: getattr(self, name) >= 1 for name in ("photos", "clicks", "warm_up")}
-        shares = ("labelled", "least_area", "rate_floor", "balance")
+        shares = ("mosaic", "paste", "labelled", "least_area", "rate_floor", "balance")
         checks |= {name: 0.0 <= getattr(self, name) <= 1.0 for name in shares}
         weights = ("aspect", "distill_decay", "mask_decay", "dice", "mean_of_three", "whole", "features", "seed")
         checks |= {name: getattr(self, name) >= 0 for name in weights}

@@ -102,6 +102,10 @@ class TrainingPhoto:
         except ImageError as error:
             raise _unreadable(self.name, error.expected or "a photo", error.found) from error
 
+    def objects(self) -> LabelMap | None:
+        """The label map whose regions are whole objects, if there is one."""
+        return next((item for item in self.maps if item.whole), None)
+
     def weight(self) -> float:
         """How often it is drawn, beside others."""
         return UNLABELLED_WEIGHT if self.source == UNLABELLED else WEIGHTS.get(self.source, OTHER_WEIGHT)

@@ -1,6 +1,6 @@
-"""Label maps that nobody drew: what a function finds in a photo, made once and kept.
+"""Label maps that nobody drew: what a function finds in a photo beside what people drew in it, made once and kept.
 
-FOLDER/<sha256 of recipe and photo>-<i>of<n>.png      16-bit grey, one a map
+FOLDER/<sha256 of recipe, photo and drawn maps>-<i>of<n>.png      16-bit grey, one a map
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from PIL import Image
 
 from ...annotate.disk import open_folder, put_file
 from ...errors import InputError
+from ...proposals.unsam_plus import merge_unsam_plus
 from ...runtime.photo_file import read_bytes
-from ...shapes import AnyArray, Pixels
+from ...shapes import AnyArray, Bool, Int, Pixels
 from ..writer_words import said_of
 from .data import LabelMap, TrainingData, TrainingPhoto
 
@@ -44,6 +45,8 @@ def with_regions(
     data: TrainingData, source: RegionSource, *, progress: Callable[[int, int], None] | None = None
 ) -> TrainingData:
     """The data with the source's label maps behind those of every photo that is trained on.
+
+    Of what is found in a photo with drawn maps, those regions stay that UnSAM+ would add to the drawn ones.
 
     Args:
         data: What was read.
@@ -74,10 +77,12 @@ def _kept(folder: Path) -> dict[str, list[Path]]:
 
 
 def _maps_of(photo: TrainingPhoto, source: RegionSource, kept: dict[str, list[Path]]) -> list[LabelMap]:
-    key = hashlib.sha256(source.recipe.encode() + b"\0" + photo.data).hexdigest()
+    parts = (source.recipe.encode(), photo.data, *(item.png for item in photo.maps))
+    key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     if key not in kept:
         pixels = photo.pixels()
-        made = [_checked(numbers, pixels, source.recipe) for numbers in source.maps(pixels)]
+        drawn = [item.regions() for item in photo.maps]
+        made = [_beside(_checked(numbers, pixels, source.recipe), drawn) for numbers in source.maps(pixels)]
         if not made:
             raise InputError(f"region maps of {photo.name}", expected="one or more", found="none")
         kept[key] = [source.folder / f"{key}-{i}of{len(made)}.png" for i in range(1, len(made) + 1)]
@@ -94,6 +99,25 @@ def _checked(numbers: AnyArray, pixels: Pixels, recipe: str) -> AnyArray:
             found=f"{numbers.shape} {numbers.dtype}",
         )
     return numbers
+
+
+def _beside(numbers: AnyArray, drawn: Sequence[Int]) -> AnyArray:
+    """A map without those regions that UnSAM+'s rule does not add to the drawn ones."""
+    given = [masks for masks in map(_masks, drawn) if len(masks)]
+    if not given:
+        return numbers
+    kept = merge_unsam_plus(np.concatenate(given), _masks(numbers))
+    return np.where(np.isin(numbers, _values(numbers)[kept]), numbers, np.uint16(0))
+
+
+def _masks(numbers: AnyArray) -> Bool:
+    """(n,h,w) bool, a mask for each region of a map (h,w)."""
+    return np.asarray(numbers == _values(numbers)[:, None, None])
+
+
+def _values(numbers: AnyArray) -> AnyArray:
+    values = np.unique(numbers)
+    return values[values > 0]
 
 
 def _png(numbers: AnyArray) -> bytes:
