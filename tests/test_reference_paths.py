@@ -51,7 +51,7 @@ WIDE_TINY = replace(NARROW_TINY, side=1024)
 def bundle() -> Bundle:
     """The embedded one with few prompts, all of whose masks are confident enough."""
     opened = open_bundle("nano-voc20")
-    classes = tuple(replace(info, threshold=0.06) for info in opened.classes)
+    classes = tuple(replace(info, threshold=0.001) for info in opened.classes)
     return replace(opened, points_per_side=PER_SIDE, prompt_chunk=8, classes=classes)
 
 

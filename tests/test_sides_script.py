@@ -30,5 +30,5 @@ def test_the_whole_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for row in rows:
         parts = row["image ms"] + row["100 prompts ms"] + row["25 masks ms"]
         assert row["all ms"] == pytest.approx(parts, abs=0.2) and row["image ms"] > 0
-        assert 0 < row["COCO chosen %"] <= row["best of three %"] <= 100
+        assert 0 < row["COCO chosen %"] <= row["COCO best of three %"] <= 100
     assert "first 1 photos" in result["question"]

@@ -63,22 +63,23 @@ def test_records_are_of_the_whole_photo(scaled: bool, runs: dict[bool, Path]) ->
     assert records(runs[scaled])["turned.jpg"]["image"]["orientation"] == 6
 
 
+def people(run: Path, name: str) -> list[Any]:
+    """Codes of the masks that are surely a person's."""
+    found = records(run)[name]["annotations"]
+    return [a["segmentation"] for a in found if a["class"] == "person" and a["confidence"] > 0.9]
+
+
 def test_a_person_is_where_she_was(runs: dict[bool, Path]) -> None:
     """Astronauts are found both ways, in the same place; what is decoded to scale is not the same bytes."""
     tally = AgreementTally()
     for name in ("large.jpg", "turned.jpg"):
-        kept = [
-            [a for a in records(runs[scaled])[name]["annotations"] if a["confidence"] > 0.6] for scaled in (True, False)
-        ]
-        codes = [[a["segmentation"] for a in annotations] for annotations in kept]
-        names = [[a["class"] for a in annotations] for annotations in kept]
-        assert "person" in names[0] and "person" in names[1]
-        middle = rle_decode(codes[0][names[0].index("person")])[SIZES[name][1] // 3]
+        scaled, whole = (people(runs[scaled], name) for scaled in (True, False))
+        middle = rle_decode(scaled[0])[SIZES[name][1] // 3]
         assert 0.2 < np.flatnonzero(middle).mean() / SIZES[name][0] < 0.7
-        tally.add_masks(codes[0], names[0], codes[1], names[1])
+        tally.add_masks(scaled, ["person"] * len(scaled), whole, ["person"] * len(whole))
     agreement = tally.sum()
     assert agreement.matched == agreement.kept == agreement.found > 1
-    assert agreement.iou_min is not None and agreement.iou_min > 0.95 and agreement.same_label == 1
+    assert agreement.iou_min is not None and agreement.iou_min > 0.95
     assert records(runs[False])["large.jpg"] != records(runs[True])["large.jpg"]
     for name in ("row.jpg", "column.jpg"):
         assert records(runs[False])[name] == records(runs[True])[name], "too thin to be scaled"

@@ -34,6 +34,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """How often the allocator was told: the tests' own process must not keep memory, others measure it."""
+    told: list[bool] = []
+    monkeypatch.setattr("gransam_sdk.training.allocator.keep_freed_memory", lambda: told.append(True))
+    return told
+
+
 @pytest.fixture
 def train(gransam: Gransam, files: Path, tmp_path: Path) -> Gransam:
     """Trains a few small steps, into ``nano.safetensors``."""
@@ -56,8 +64,9 @@ def train(gransam: Gransam, files: Path, tmp_path: Path) -> Gransam:
 
 
 @pytest.mark.slow
-def test_from_label_maps_to_a_checkpoint(train: Gransam, files: Path, tmp_path: Path) -> None:
+def test_from_label_maps_to_a_checkpoint(train: Gransam, files: Path, tmp_path: Path, told: list[bool]) -> None:
     done = train("--unlabelled", files / "more")
+    assert told == [True]
     assert done.code == 0, done.err
     assert "skipped torn.jpg" in done.err and "1 unlabelled" in done.err
     file = tmp_path / "nano.safetensors"

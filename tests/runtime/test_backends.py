@@ -50,7 +50,7 @@ def open_model(bundle: Bundle, backend: str, device: str = "auto") -> Model:
 def pair() -> Iterator[tuple[Segmenter, Segmenter]]:
     """The embedded bundle on ONNX Runtime and on OpenVINO."""
     bundle = open_bundle("nano-voc20")
-    settings = Settings(record_floor=0.3)
+    settings = Settings(record_floor=0.1)
     models = [open_model(bundle, backend) for backend in ("onnxruntime", "openvino")]
     chosen = select_classes(bundle.classes, None)
     with Segmenter(models[0], chosen, settings) as reference, Segmenter(models[1], chosen, settings) as found:

@@ -60,7 +60,7 @@ def test_shapes_and_sides(photos: tuple[TrainingPhoto, ...]) -> None:
 def test_clicks_hit_discs_in_mosaics_too(photos: tuple[TrainingPhoto, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Discs are red or blue and all else is grey, where photos are not recoloured."""
     monkeypatch.setattr("gransam_sdk.training.nano.batches.recolour", lambda rng, pixels: pixels)
-    config = replace(CONFIG, sides=(128,), mosaic=1.0, photos=16)
+    config = replace(CONFIG, sides=(128,), mosaic=1.0, paste=0.0, photos=16)
     batch = batch_of(Batches(photos, config, stream=2, clicks=True), 0)
     hits, areas = [], []
     for photo, points, masks in zip(batch.photos, batch.points, batch.masks, strict=True):
