@@ -3,7 +3,7 @@
 python benchmarks/sides.py --checkpoint weights/nano.safetensors --data ../shared/data [--side S ...] [--count N]
 
 Compiles the checkpoint at each side, measures masks of one click as segmenter.py does, and times a photo's graphs:
-the image, a grid of 100 prompts, and as many masks as the embedded bundle draws of a photo.
+the image, a grid of 100 prompts, and 25 masks.
 """
 
 from __future__ import annotations

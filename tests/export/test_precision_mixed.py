@@ -166,7 +166,7 @@ def test_ranges_are_those_of_the_values_and_large_ones_stay() -> None:
 
 
 def test_few_values_of_the_embedded_segmenter_are_too_large() -> None:
-    """Sums over the embedding, which the fp16 graphs then keep in 32 bits; nothing that makes masks."""
+    """The fp16 graphs keep them in 32 bits; none is in the mask graph."""
     graphs = {name: bundle().graph_bytes(name) for name in ("image", "prompt", "mask")}
     large = too_large(graphs, [photo_input("chelsea.png")])
     assert large["mask"] == set() and len(large["image"]) + len(large["prompt"]) < 20

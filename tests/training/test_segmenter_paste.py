@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from discs import draw_discs, write_data
+from PIL import Image
 
 from gransam_sdk.errors import InputError
 from gransam_sdk.training.nano.batches import Batch, Batches
@@ -110,6 +111,21 @@ def test_without_whole_objects_nothing_is_pasted(tmp_path: Path) -> None:
     parts = [replace(p, maps=tuple(replace(item, whole=False) for item in p.maps)) for p in photos]
     batch = Batches(parts, config, stream=2, clicks=True)[0]
     assert isinstance(batch, Batch) and not batch.whole.any()
+
+
+def test_a_map_of_another_size_is_named(tmp_path: Path) -> None:
+    config = SegmenterConfig(sides=(64,), photos=4, held_out=0.0, mosaic=0.0, paste=1.0)
+    first, second = load_data(write_data(tmp_path / "data", 2), config).photos
+    with Image.open(tmp_path / "data/masks/00001.png") as image:
+        image.resize((80, 61)).save(tmp_path / "wrong.png")
+    wrong = replace(
+        second, maps=(replace(second.maps[0], name="wrong.png", png=(tmp_path / "wrong.png").read_bytes()),)
+    )
+    batches = Batches([first], config, stream=2, clicks=True)
+    batches.objects = [wrong]
+    batches.upto_objects = np.ones(1, dtype=np.float32)
+    answer = batches[0]
+    assert isinstance(answer, InputError) and answer.what == "wrong.png" and "80 x 61" in answer.found
 
 
 def test_a_share_is_a_share() -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import GranSAMError, InputError
-from ...shapes import AnyArray, Float, Pixels
+from ...shapes import AnyArray, Float, Int, Pixels
 from .augment import as_input, draw_view, four_in_one, recolour
 from .clicks import Clicks, SeenMap, draw_clicks
 from .config import SegmenterConfig
-from .data import TrainingPhoto
+from .data import LabelMap, TrainingPhoto
 from .paste import Cutout, draw_cutout, paste
 
 TRIES = 50
@@ -118,13 +118,7 @@ class Batches(Dataset["Batch | GranSAMError"]):
         view = draw_view(rng, pixels, side, self.config)
         maps = []
         for item in photo.maps if self.clicks else ():
-            numbers = item.regions()
-            if numbers.shape != pixels.shape[:2]:
-                raise InputError(
-                    item.name,
-                    expected=f"the size of {photo.name}, {pixels.shape[1]} x {pixels.shape[0]}",
-                    found=f"{numbers.shape[1]} x {numbers.shape[0]}",
-                )
+            numbers = _regions(item, photo, pixels)
             maps.append(SeenMap(numbers=view.of_map(numbers), whole=item.whole, labelled=item.labelled))
         return view.of_photo(pixels), maps
 
@@ -133,8 +127,8 @@ class Batches(Dataset["Batch | GranSAMError"]):
         out = []
         for _ in range(int(rng.integers(1, MOST_PASTED + 1)) if self.objects else 0):
             photo = _draw(rng, self.objects, self.upto_objects)
-            objects = photo.objects()
-            cutout = draw_cutout(rng, photo.pixels(), objects.regions()) if objects else None
+            objects, pixels = photo.objects(), photo.pixels()
+            cutout = draw_cutout(rng, pixels, _regions(objects, photo, pixels)) if objects else None
             out += [cutout] if cutout else []
         return out
 
@@ -147,6 +141,18 @@ def _upto(photos: Sequence[TrainingPhoto]) -> Float:
 
 def _draw(rng: np.random.Generator, photos: Sequence[TrainingPhoto], upto: Float) -> TrainingPhoto:
     return photos[min(int(np.searchsorted(upto, rng.random(), "right")), len(photos) - 1)]
+
+
+def _regions(item: LabelMap, photo: TrainingPhoto, pixels: Pixels) -> Int:
+    """A label map of a photo (h,w,3), which must be of its size."""
+    numbers = item.regions()
+    if numbers.shape != pixels.shape[:2]:
+        raise InputError(
+            item.name,
+            expected=f"the size of {photo.name}, {pixels.shape[1]} x {pixels.shape[0]}",
+            found=f"{numbers.shape[1]} x {numbers.shape[0]}",
+        )
+    return numbers
 
 
 def _placed(item: SeenMap, quarter: int) -> SeenMap:
