@@ -56,10 +56,16 @@ bundle: .venv-dev/installed
 	  --photos "$(SHARED)/data/coco_dev/images" --card docs/model-cards/nano.md
 	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano -o gransam_sdk/bundles/nano-voc20 --overwrite
 
+# Two trainings, one going on from the other.
+TRAIN_SEGMENTER := .venv-dev/bin/gransam train-segmenter "$(SHARED)/data/nano_train" --cache build/segmenter --overwrite \
+	  --teacher "$(SHARED)/models/mobilenetv2-imagenet.safetensors"
+
 segmenter: .venv-dev/installed
-	@.venv-dev/bin/gransam train-segmenter "$(SHARED)/data/nano_train" -o weights/nano.safetensors --overwrite --cache build/segmenter \
-	  --teacher "$(SHARED)/models/mobilenetv2-imagenet.safetensors" --init "$(SHARED)/models/nano-seed.safetensors" \
+	@mkdir -p build/segmenter
+	@$(TRAIN_SEGMENTER) -o build/segmenter/nano-first.safetensors --init "$(SHARED)/models/nano-seed.safetensors" \
 	  --sides 224,320 --steps 4422
+	@$(TRAIN_SEGMENTER) -o weights/nano.safetensors --init build/segmenter/nano-first.safetensors --sides 192,288 --steps 4551
+	@cp build/segmenter/nano-first.json weights/
 
 wheel: .venv-dev/installed
 	@.venv-dev/bin/python -m build --wheel --no-isolation

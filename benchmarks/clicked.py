@@ -14,7 +14,7 @@ import torch
 from gransam_sdk.bundle import Preprocess, open_bundle
 from gransam_sdk.export.nano import PREPROCESS, PlainNano
 from gransam_sdk.geometry import Frame, full_size_mask
-from gransam_sdk.models.nano import read_checkpoint
+from gransam_sdk.models.nano import Nano, read_checkpoint
 from gransam_sdk.runtime.load import load_model
 from gransam_sdk.runtime.model import Model
 from gransam_sdk.runtime.preprocess import preprocess
@@ -62,20 +62,21 @@ class Clicked(Protocol):
         ...
 
 
-class ClickedCheckpoint:
+class ClickedModule:
     """The plain module: no export is needed, so that a training can be watched.
 
     Args:
-        path: A safetensors file.
+        name: In tables.
+        nano: In evaluation mode.
         side: s, a multiple of ``STRIDE``.
         device: ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, path: Path, side: int, device: str) -> None:
+    def __init__(self, name: str, nano: Nano, side: int, device: str) -> None:
         if side % STRIDE or side < STRIDE:
             raise SystemExit(f"--side: a multiple of {STRIDE}, not {side}")
-        self.name, self.side, self.device = path.stem, side, device
-        self.plain = PlainNano(read_checkpoint(path).to(device))
+        self.name, self.side, self.device = name, side, device
+        self.plain = PlainNano(nano.to(device))
         self.preprocess = Preprocess(**PREPROCESS)
 
     @torch.inference_mode()
@@ -120,7 +121,7 @@ class ClickedBundle:
 def open_clicked(name: str, side: int, device: str) -> Iterator[Clicked]:
     """A checkpoint's file at a side, or a bundle, by name or folder, at its own."""
     if name.endswith(CHECKPOINT):
-        yield ClickedCheckpoint(Path(name), side, device)
+        yield ClickedModule(Path(name).stem, read_checkpoint(Path(name)), side, device)
         return
     with load_model(open_bundle(name), device=device) as model:
         yield ClickedBundle(model, device)

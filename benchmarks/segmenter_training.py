@@ -1,6 +1,8 @@
 """What does the segmenter learn, and when? From the log that ``gransam train-segmenter`` leaves beside a checkpoint.
 
-python benchmarks/segmenter_training.py --log nano.json
+python benchmarks/segmenter_training.py --log nano.json [LOG ...]
+
+Several logs are of trainings that went on from each other, in their order.
 """
 
 from __future__ import annotations
@@ -20,40 +22,63 @@ MASKS = {"single": "mask 0", "predicted": "predicted best", "best_of_three": "be
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--log", type=Path, required=True)
-    options = parser.parse_args()
-    log = json.loads(options.log.read_text(encoding="utf-8"))
-    judged = [row for row in log["history"] if "held_out" in row]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--log", type=Path, nargs="+", required=True)
+    logs = [json.loads(path.read_text(encoding="utf-8")) for path in parser.parse_args().log]
+    judged = judged_of(logs)
     write_result(
         "segmenter_training",
         title="Training the embedded segmenter",
         question="On photos that were never trained on: share of the teacher's features that the encoder explains, and "
         "mean IoU of low-res masks of one click a region, at the pixel that is farthest from its border.",
-        columns=("phase", "steps", "minutes", *(f"explained, {name}" for name in FEATURES.values()), *MASKS.values()),
+        columns=(
+            "training",
+            "phase",
+            "steps",
+            "minutes",
+            *(f"explained, {name}" for name in FEATURES.values()),
+            *MASKS.values(),
+        ),
         rows=[row_of(row) for row in judged],
-        notes=notes(log),
+        notes=[note for number, log in enumerate(logs, start=1) for note in notes(number, log)],
         plots=plots(judged),
     )
 
 
+def judged_of(logs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was judged, with the number of its training, and the seconds of all trainings up to there."""
+    found, before = [], 0.0
+    for number, log in enumerate(logs, start=1):
+        for row in log["history"]:
+            if "held_out" in row:
+                found.append({**row, "training": number, "seconds": before + row["seconds"]})
+        before += log["seconds"]
+    return found
+
+
 def row_of(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     figures = (row["held_out"].get(name) for name in (*FEATURES, *MASKS))
-    return row["phase"], row["step"], minutes(row), *(None if value is None else round(value, 3) for value in figures)
+    return (
+        row["training"],
+        row["phase"],
+        row["step"],
+        minutes(row),
+        *(None if value is None else round(value, 3) for value in figures),
+    )
 
 
 def minutes(row: Mapping[str, Any]) -> float:
     return round(row["seconds"] / 60, 1)
 
 
-def notes(log: Mapping[str, Any]) -> list[str]:
+def notes(number: int, log: Mapping[str, Any]) -> list[str]:
     config, data = log["config"], log["data"]
     sources = ", ".join(f"{count:,} of {name}" for name, count in data["photos"].items())
     steps = ", ".join(f"{count:,} of {phase}" for phase, count in log["steps"].items())
     start = "a random start" if log["init_sha256"] is None else f"a checkpoint ({log['init_sha256'][:12]})"
+    machine = f"{log['device']} ({log['threads']} threads, torch {log['torch']})"
     return [
-        f"From {start}, on {log['device']} ({log['threads']} threads, torch {log['torch']}): {steps} steps of "
-        f"{config['photos']} photos with {config['clicks']} clicks each, at sides {config['sides']}, seed "
+        f"Training {number}: from {start}, on {machine}: {steps} steps of {config['photos']} photos with {config['clicks']} clicks each, at sides {config['sides']}, seed "
         f"{config['seed']}. Masks are judged by the running mean of the weights, which is what is written.",
         f"Photos: {sources}; {data['held_out']} held out, at most 128 of them judged at the largest side.",
     ]

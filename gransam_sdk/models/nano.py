@@ -1,4 +1,4 @@
-"""Nano: the embedded SAM-style segmenter, about 5 M parameters.
+"""Nano: the embedded SAM-style segmenter, about 5.5 M parameters.
 
 A MobileNetV2-shaped encoder (Sandler et al. 2018), SAM's point-prompt encoder and SAM's mask decoder with
 prompt-independent skips from strides 4 and 8. The photo is stretched to an (s,s) square, s a multiple of 32; the
@@ -23,6 +23,10 @@ from .two_way import TwoWayTransformer, grid_positions
 
 WIDTH = 256
 FEATURES = 96 + 320
+CONTEXT = 384
+"""Hidden channels of each block that looks around in the embedding."""
+DETAIL = 64, 48
+"""Hidden channels of the skips' blocks at strides 8 and 4."""
 # (expansion, channels, blocks, stride of the first block)
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
@@ -64,6 +68,50 @@ class InvertedResidual(nn.Module):
         return x + out if self.residual else out
 
 
+class Context(nn.Module):
+    """A cell of the embedding looks around itself: 5x5 depthwise, then two pointwise layers; adds nothing at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.around = ConvNorm(WIDTH, WIDTH, 5, groups=WIDTH, act=False)
+        self.expand = ConvNorm(WIDTH, CONTEXT)
+        self.project = _silent(nn.Conv2d(CONTEXT, WIDTH, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b,256,e,e) to the same shape."""
+        out: Tensor = x + self.project(self.expand(self.around(x)))
+        return out
+
+
+class Detail(nn.Module):
+    """A skip hears of the coarser map, which knows what a thing is where the skip knows where it ends.
+
+    Args:
+        c_in: Channels of the encoder's map.
+        c_coarse: Of the map at half the side.
+        hidden: Between both; the next finer skip hears of these.
+        c_out: Of the skip.
+    """
+
+    def __init__(self, c_in: int, c_coarse: int, hidden: int, c_out: int) -> None:
+        super().__init__()
+        self.join = ConvNorm(c_in + c_coarse, hidden)
+        self.around = ConvNorm(hidden, hidden, 3, groups=hidden)
+        self.project = _silent(nn.Conv2d(hidden, c_out, 1))
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """(b,c_in,y,x) and (b,c_coarse,y/2,x/2) to what the skip gets besides, 0 at first, and (b,hidden,y,x)."""
+        heard = self.around(self.join(torch.cat([fine, _double(coarse)], dim=1)))
+        return self.project(heard), heard
+
+
+def _silent(conv: nn.Conv2d) -> nn.Conv2d:
+    """The layer with its weights and bias at 0."""
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+    return conv
+
+
 class ImageEncoder(nn.Module):
     """Photo to embedding, skips and dense features."""
 
@@ -81,8 +129,12 @@ class ImageEncoder(nn.Module):
         self.lateral16 = nn.Conv2d(96, WIDTH, 1)
         self.lateral32 = nn.Conv2d(320, WIDTH, 1)
         self.smooth = nn.Sequential(ConvNorm(WIDTH, WIDTH, 3, groups=WIDTH), nn.Conv2d(WIDTH, WIDTH, 1))
+        self.context = nn.Sequential(Context(), Context())
         self.skip4 = nn.Conv2d(24, 32, 1)
         self.skip8 = nn.Conv2d(32, 64, 1)
+        self.narrow = nn.Conv2d(WIDTH, DETAIL[0], 1)
+        self.detail8 = Detail(32, DETAIL[0], DETAIL[0], 64)
+        self.detail4 = Detail(24, DETAIL[0], DETAIL[1], 32)
 
     def stage_maps(self, image: Tensor) -> list[Tensor]:
         """(b,3,s,s) to the map after each of the seven stages; 1, 2, 4 and 6 are the last of strides 4 to 32."""
@@ -95,8 +147,10 @@ class ImageEncoder(nn.Module):
     def merge(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """``stage_maps`` to embedding (b,256,e,e) and skips (b,64,2e,2e) and (b,32,4e,4e)."""
         embedding = self.lateral16(maps[4]) + _double(self.lateral32(maps[6]))
-        embedding = embedding + self.smooth(embedding)
-        return embedding, self.skip8(maps[2]), self.skip4(maps[1])
+        embedding = self.context(embedding + self.smooth(embedding))
+        detail8, heard = self.detail8(maps[2], self.narrow(embedding))
+        detail4, _ = self.detail4(maps[1], heard)
+        return embedding, self.skip8(maps[2]) + detail8, self.skip4(maps[1]) + detail4
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encodes photos.
@@ -247,6 +301,10 @@ _RENAMES = (
 )
 
 
+_LATER = tuple(f"image_encoder.{name}." for name in ("context", "narrow", "detail8", "detail4"))
+"""Where the keys begin that the first checkpoints do not have."""
+
+
 def rename_seed_key(key: str) -> str:
     """A key of the first training sketch's checkpoint to this module's name for the same tensor."""
     for pattern, replacement in _RENAMES:
@@ -258,13 +316,19 @@ def load_nano(tensors: Mapping[str, Tensor]) -> Nano:
     """Builds the module in evaluation mode from a checkpoint's tensors.
 
     Args:
-        tensors: The checkpoint's tensors, in any float width, with the sketch's or this module's keys.
+        tensors: The checkpoint's tensors, in any float width, with the sketch's or this module's keys. One from before
+            ``Context`` and ``Detail`` gets them as they begin, adding nothing, always the same.
 
     Raises:
         RuntimeError: Keys or shapes do not fit (torch names them).
     """
-    model = Nano()
-    model.load_state_dict({rename_seed_key(key): value.float() for key, value in tensors.items()})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Nano()
+    state = {rename_seed_key(key): value.float() for key, value in tensors.items()}
+    if not any(key.startswith(_LATER) for key in state):
+        state |= {key: value for key, value in model.state_dict().items() if key.startswith(_LATER)}
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
 

@@ -11,6 +11,7 @@ from sample_photos import SHARED
 from gransam_sdk.models.nano import ConvNorm, Nano, load_nano, rename_seed_key
 
 SEED = SHARED / "models" / "nano-seed.safetensors"
+LATER = tuple(f"image_encoder.{name}." for name in ("context", "narrow", "detail8", "detail4"))
 
 
 def test_shapes_and_size() -> None:
@@ -21,7 +22,7 @@ def test_shapes_and_size() -> None:
     assert tokens.shape == (5, 4, 256) and iou.shape == (5, 4) and logits.shape == (5, 4, 24, 24)
     assert embedding.shape == (2, 256, 6, 6) and features.shape == (2, 416, 6, 6)
     assert skip8.shape == (2, 64, 12, 12) and skip4.shape == (2, 32, 24, 24)
-    assert 4.8e6 < sum(p.numel() for p in nano.parameters()) < 5.2e6
+    assert 5.3e6 < sum(p.numel() for p in nano.parameters()) < 5.6e6
 
 
 def test_stride_two_pads_bottom_and_right_only() -> None:
@@ -60,8 +61,36 @@ def test_seed_checkpoint_fills_every_parameter() -> None:
 
     tensors = load_file(SEED)
     nano = load_nano(tensors)  # strict: a missing or unknown key raises
-    assert len(tensors) == len(nano.state_dict()) == 446
+    assert len(tensors) == 446
     assert torch.equal(nano.mask_decoder.iou_token.weight, tensors["dec.iou_token.weight"].float())
+
+
+def without_later(nano: Nano) -> dict[str, torch.Tensor]:
+    """What a checkpoint from before ``Context`` and ``Detail`` holds."""
+    return {key: value for key, value in nano.state_dict().items() if not key.startswith(LATER)}
+
+
+def test_a_checkpoint_from_before_says_what_it_said() -> None:
+    """The blocks that it lacks add nothing, and begin the same in every process."""
+    whole = random_nano()
+    old, again = load_nano(without_later(whole)), load_nano(without_later(whole))
+    for (name, value), other in zip(old.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+    encoder, image = old.image_encoder, torch.rand(1, 3, 64, 64)
+    maps = encoder.stage_maps(image)
+    embedding, skip8, skip4 = encoder.merge(maps)
+    coarse = torch.nn.functional.interpolate(encoder.lateral32(maps[6]), scale_factor=2.0, mode="bilinear")
+    plain = encoder.lateral16(maps[4]) + coarse
+    assert torch.equal(embedding, plain + encoder.smooth(plain))
+    assert torch.equal(skip8, encoder.skip8(maps[2])) and torch.equal(skip4, encoder.skip4(maps[1]))
+    assert not torch.equal(whole.image_encoder(image)[1], skip8), "in the random one they add something"
+
+
+def test_a_checkpoint_with_some_of_the_later_blocks_is_refused() -> None:
+    state = random_nano().state_dict()
+    del state["image_encoder.context.1.project.bias"]
+    with pytest.raises(RuntimeError, match=r"context\.1\.project\.bias"):
+        load_nano(state)
 
 
 def test_wrong_checkpoint_is_refused() -> None:
