@@ -78,8 +78,9 @@ def notes(number: int, log: Mapping[str, Any]) -> list[str]:
     start = "a random start" if log["init_sha256"] is None else f"a checkpoint ({log['init_sha256'][:12]})"
     machine = f"{log['device']} ({log['threads']} threads, torch {log['torch']})"
     return [
-        f"Training {number}: from {start}, on {machine}: {steps} steps of {config['photos']} photos with {config['clicks']} clicks each, at sides {config['sides']}, seed "
-        f"{config['seed']}. Masks are judged by the running mean of the weights, which is what is written.",
+        f"Training {number}: from {start}, on {machine}: {steps} steps of {config['photos']} photos with "
+        f"{config['clicks']} clicks each, at sides {config['sides']}, seed {config['seed']}. Masks are "
+        "judged by the running mean of the weights, which is what is written.",
         f"Photos: {sources}; {data['held_out']} held out, at most 128 of them judged at the largest side.",
     ]
 

@@ -13,6 +13,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,8 @@ NO_GRAPHS = ("one layer of attention",)
 def main() -> None:
     options = parse()
     keep_freed_memory()
-    config = SegmenterConfig(sides=(options.side,), mask_rate=RATE * SegmenterConfig.mask_rate)
+    config = SegmenterConfig(sides=(options.side,))
+    config = replace(config, mask_rate=RATE * config.mask_rate)
     data, teacher = load_data(options.data / "nano_train", config), load_teacher(options.teacher).eval()
     parts, held = {}, {}
     for name in options.part:
