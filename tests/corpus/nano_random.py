@@ -24,5 +24,6 @@ def random_nano(seed: int = 0) -> Nano:
             tensor.copy_(1.0 + 0.2 * noise if norm else 0.1 * noise)
         else:
             fan_in = tensor[0].numel() if "upscale" not in name else tensor.shape[0]
-            tensor.copy_(noise * (1.6 / fan_in**0.5))
+            gain = 0.4 if ".project." in name else 1.6  # what is added to a map must not drown it
+            tensor.copy_(noise * (gain / fan_in**0.5))
     return nano.eval().requires_grad_(False)

@@ -47,8 +47,7 @@ def test_deployment_changes_little_and_rounds_everything() -> None:
         assert torch.equal(tensor, tensor.half().to(tensor.dtype))
     image, points = torch.from_numpy(_photo(96)), torch.rand(4, 2)
     with torch.no_grad():
-        found, expected = rounded(image, points)[0], plain(image, points)[0]
-    assert torch.cosine_similarity(found, expected, dim=-1).min() > 0.99
+        torch.testing.assert_close(rounded(image, points)[0], plain(image, points)[0], rtol=0, atol=0.2)
 
 
 def test_weights_are_stored_in_half_and_any_batch_fits() -> None:
