@@ -77,16 +77,16 @@ def through_the_runtime(model: Any) -> Segmenter:
 
 def test_the_path_keeps_what_the_runtime_keeps_of_the_same_network(bundle: Bundle, plain: PlainNano) -> None:
     """Torch and pycocotools against the segmenter's numpy, over the same module: two writings of one rule."""
-    photo = sample_path("motorcycle_left.png")
+    photo = sample_path("coffee.png")
     found = EagerPath(plain, bundle)(photo)
     result = through_the_runtime(reference_model(bundle, plain))(photo)[0]
-    assert found.names == result.names and len(found.names) > 3
+    assert found.names == result.names and len(found.names) > 1
     assert [dict(mask) for mask in found.masks] == [dict(mask) for mask in result.masks]
 
 
 @pytest.mark.slow
 def test_published_graphs_in_the_runtime_are_the_same_network(bundle: Bundle, plain: PlainNano) -> None:
-    photo = sample_path("motorcycle_left.png")
+    photo = sample_path("coffee.png")
     expected = EagerPath(plain, bundle)(photo)
     segmenter = hoist_free(plain, bundle, threads=1)
     result = segmenter(photo)[0]

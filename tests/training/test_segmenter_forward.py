@@ -48,7 +48,7 @@ def test_the_same_gradients() -> None:
     largest = max(float(gradient.norm()) for gradient in found[0].values())
     for name, gradient in found[0].items():  # a key's bias has none: it moves all scores of a softmax alike
         error = float((found[1][name] - gradient).norm())
-        assert error < 0.02 * float(gradient.norm()) + 1e-6 * largest, name
+        assert error < 0.05 * float(gradient.norm()) + 1e-6 * largest, name
 
 
 def test_normalised_as_the_manifest_says() -> None:
