@@ -14,7 +14,8 @@ import torch
 from gransam_sdk.bundle import Preprocess, open_bundle
 from gransam_sdk.export.nano import PREPROCESS, PlainNano
 from gransam_sdk.geometry import Frame, full_size_mask
-from gransam_sdk.models.nano import Nano, read_checkpoint
+from gransam_sdk.models.nano import Nano
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.runtime.load import load_model
 from gransam_sdk.runtime.model import Model
 from gransam_sdk.runtime.preprocess import preprocess

@@ -22,7 +22,7 @@ from ridge import Float64, predict
 
 from gransam_sdk.evaluation.miou import interval95
 from gransam_sdk.models.imagenet_teacher import load_teacher
-from gransam_sdk.models.nano import read_checkpoint
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.shapes import Bool, Int
 from gransam_sdk.training.sources.folder import find_pictures
 

@@ -29,7 +29,8 @@ from gransam_sdk.export.nano import deployed
 from gransam_sdk.export.nano_graphs import nano_graphs
 from gransam_sdk.export.onnx_run import Run, open_graph
 from gransam_sdk.models.imagenet_teacher import Teacher, load_teacher
-from gransam_sdk.models.nano import Nano, read_checkpoint
+from gransam_sdk.models.nano import Nano
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.shapes import AnyArray
 from gransam_sdk.training.allocator import keep_freed_memory
 from gransam_sdk.training.nano.config import SegmenterConfig

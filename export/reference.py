@@ -17,7 +17,7 @@ from torch import Tensor
 from gransam_sdk.bundle import Bundle, Graph
 from gransam_sdk.bundle import Tensor as Declared
 from gransam_sdk.errors import EnvironmentFault, InputError
-from gransam_sdk.models.nano import read_checkpoint
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.models.sam_checkpoint import read_sam_checkpoint
 from gransam_sdk.models.segment_anything import ARCHITECTURES
 from gransam_sdk.parity_bars import PRECISIONS

@@ -21,7 +21,7 @@ from sample_photos import CHECKPOINT, SHARED
 from gransam_sdk.evaluation.clicks import click_point
 from gransam_sdk.evaluation.one_click import Clicks
 from gransam_sdk.geometry import Frame
-from gransam_sdk.models.nano import read_checkpoint
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.rle import rle_decode, rle_encode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package

@@ -68,7 +68,7 @@ def train_segmenter(
     require("train", "torch", "safetensors")
     from ..annotate.disk import put_file
     from ..models.imagenet_teacher import load_teacher
-    from ..models.nano import read_checkpoint
+    from ..models.nano_checkpoint import read_checkpoint
     from ..training.allocator import keep_freed_memory
     from ..training.nano.config import SegmenterConfig
     from ..training.nano.data import load_data

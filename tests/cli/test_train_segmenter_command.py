@@ -14,7 +14,8 @@ from nano_random import random_nano
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gransam_sdk.models.nano import Nano, read_checkpoint
+from gransam_sdk.models.nano import Nano
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 
 Gransam = Callable[..., Any]
 

@@ -26,7 +26,8 @@ from gransam_sdk.export.low_rank_graphs import LowRankHoist
 from gransam_sdk.export.nano import deployed
 from gransam_sdk.export.nano_graphs import nano_decoder_graphs, nano_example, nano_graphs
 from gransam_sdk.export.onnx_file import OPSET
-from gransam_sdk.models.nano import Nano, read_checkpoint
+from gransam_sdk.models.nano import Nano
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.onnx_model import read_onnx
 from gransam_sdk.onnx_rules import check_rules
 from gransam_sdk.runtime.onnxruntime_session import OrtSession

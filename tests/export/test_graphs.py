@@ -18,7 +18,7 @@ from gransam_sdk.export import absorbed
 from gransam_sdk.export.nano import PlainNano, deployed
 from gransam_sdk.export.nano_graphs import nano_graphs
 from gransam_sdk.export.reference import reference_model
-from gransam_sdk.models.nano import read_checkpoint
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.models.two_way import TwoWayTransformer
 from gransam_sdk.parity_bars import broken_bars
 from gransam_sdk.runtime.load import load_model

@@ -8,7 +8,8 @@ import torch
 from nano_random import random_nano
 from sample_photos import SHARED
 
-from gransam_sdk.models.nano import ConvNorm, Nano, load_nano, rename_seed_key
+from gransam_sdk.models.nano import ConvNorm, Nano
+from gransam_sdk.models.nano_checkpoint import load_nano, rename_seed_key
 
 SEED = SHARED / "models" / "nano-seed.safetensors"
 LATER = tuple(f"image_encoder.{name}." for name in ("context", "narrow", "detail8", "detail4"))

@@ -40,12 +40,12 @@ def nano() -> Iterator[tuple[Segmenter, FusedSegmenter]]:
         yield pair
 
 
-@pytest.mark.parametrize("name", ["astronaut.png", "camera.png", "motorcycle_left.png", "rocket.jpg"])
+@pytest.mark.parametrize("name", ["astronaut.png", "camera.png", "motorcycle_left.png", "motorcycle_right.png"])
 def test_real_photos_give_the_same_result(name: str, nano: tuple[Segmenter, FusedSegmenter]) -> None:
     plain, fused = nano
     answer = fused.answer(sample_pixels(name), keep_tokens=True)
     expected = plain.segment(sample_pixels(name), keep_tokens=True)
-    assert not answer.fell_back and answer.confident >= len(expected) >= 2
+    assert not answer.fell_back and answer.confident > len(expected) >= 3
     assert_alike(answer.result, expected)
     np.testing.assert_allclose(answer.result.stability_score, expected.stability_score, rtol=0, atol=1e-3)
     assert answer.result.tokens is not None and expected.tokens is not None

@@ -7,7 +7,8 @@ from nano_random import random_nano
 from sample_photos import CHECKPOINT
 from torch import Tensor
 
-from gransam_sdk.models.nano import Nano, read_checkpoint
+from gransam_sdk.models.nano import Nano
+from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.training.nano.forward import normalised, precision_of, segment
 
 
