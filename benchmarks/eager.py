@@ -4,8 +4,8 @@ with.
 The order of work is ``SamAutomaticMaskGenerator``'s: prompts in batches of 64, of each all three masks resized to the
 photo, then filtered and encoded batch by batch, and suppressed at the end. What is kept is decided by the product's
 rule, so that the kept masks can be compared one to one: class from the mask tokens, threshold, the mask of the largest
-predicted IoU, suppression of low-res masks inside the valid area. Plain torch and pycocotools; the photo's decoding and
-resizing are the product's own, so that both see the same pixels.
+predicted IoU if it is stable, suppression of low-res masks inside the valid area. Plain torch and pycocotools; the
+photo's decoding and resizing are the product's own, so that both see the same pixels.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ class EagerPath:
         confidence, label = unit.max(dim=1)
         named = label < len(self.thresholds)  # behind the classes there may be background
         passed = named & (confidence >= self.thresholds[label.clamp(max=len(self.thresholds) - 1)])
-        full = masks[rows, choice][passed] > 0
         height, width = frame.valid(self.bundle.low_res_side)
+        tight, loose = ((chosen[:, :height, :width] > offset).sum((1, 2)) for offset in (1.0, -1.0))
+        passed &= tight >= self.settings.stability_score_thresh * loose.clamp(min=1)
+        full = masks[rows, choice][passed] > 0
         return _Batch(
             codes=encode(full.cpu().numpy()),
             low_res_codes=encode((chosen[passed, :height, :width] > 0).cpu().numpy()),

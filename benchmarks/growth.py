@@ -37,7 +37,7 @@ SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the prompts, that are confident enough in the sweep of kept masks."""
 CHUNKS = (1, 2, 5, 10, 20, 50, 100)
 DEFAULT = with_record_floor(Settings())
-ALL_KEPT = replace(DEFAULT, record_floor=None, nms_iou=0.999, containment=1.0)
+ALL_KEPT = replace(DEFAULT, record_floor=None, stability_score_thresh=0.0, nms_iou=0.999, containment=1.0)
 """Suppression that compares as always and drops next to nothing; containment would drop much whatever its share."""
 CORES = len(os.sched_getaffinity(0))
 
@@ -142,7 +142,7 @@ def sweep_prompts(lab: Lab) -> Swept:
 
 def sweep_kept(lab: Lab) -> Swept:
     """Thresholds that let a share of the prompts through, and suppression that leaves them all."""
-    everything = replace(DEFAULT, conf=1e-6, nms_iou=1.0, containment=1.0)
+    everything = replace(DEFAULT, conf=1e-6, stability_score_thresh=0.0, nms_iou=1.0, containment=1.0)
     with open_place(everything, CORES) as segmenter:
         confidence = np.concatenate([result.confidence for result in segmenter.stream(lab.photos)])
     places = []

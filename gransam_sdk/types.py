@@ -114,6 +114,9 @@ class Settings:
         class_conf: Thresholds by class or group name; they win over ``conf``.
         record_floor: Masks down to this confidence are returned too (never above a class's threshold);
             None returns only those that pass their threshold.
+        pred_iou_thresh: Masks of lower predicted IoU are dropped; 0 drops none (segment-anything's default is 0.88).
+        stability_score_thresh: Masks of lower stability score are dropped; 0 drops none (segment-anything's default is
+            0.95, where nothing else says what a mask is worth).
         nms_iou: Mask IoU above which the lower-scored of two masks is dropped; 1 turns NMS off.
         class_aware: Compare only masks of the same class in NMS.
         containment: Share of a mask inside a larger kept mask of its class above which it is dropped; 1 turns it off.
@@ -127,6 +130,8 @@ class Settings:
     conf: float | None = None
     class_conf: Mapping[str, float] = field(default_factory=dict)
     record_floor: float | None = None
+    pred_iou_thresh: float = 0.0
+    stability_score_thresh: float = 0.6
     nms_iou: float = 0.5
     class_aware: bool = False
     containment: float = 0.8
@@ -145,6 +150,10 @@ class Settings:
         fractions |= {f"conf {name}": value for name, value in self.class_conf.items()}
         for name, value in fractions.items():
             if value is not None:
+                _check_fraction(name, value)
+        for name in ("pred_iou_thresh", "stability_score_thresh"):
+            value = getattr(self, name)
+            if value != 0.0:
                 _check_fraction(name, value)
         if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
             raise InputError("chunk", expected="a whole number from 1", found=repr(self.chunk))

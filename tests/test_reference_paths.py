@@ -57,7 +57,10 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module")
 def plain(bundle: Bundle) -> PlainNano:
-    """Random, but what all clicks have in common is taken out of its masks: otherwise one of them would survive."""
+    """Random, but what all clicks have in common is taken out of its masks: otherwise one of them would survive.
+
+    Its logits are ten times as steep: otherwise few masks would be stable.
+    """
     plain = PlainNano(random_nano())
     decoder = plain.nano.mask_decoder
     pixels = sample_pixels("coffee.png")
@@ -66,7 +69,10 @@ def plain(bundle: Bundle) -> PlainNano:
     points = torch.from_numpy(PointGrid(per_side=PER_SIDE).points())
     tokens, iou, _ = plain.decode({name: value[0] for name, value in maps.items()}, points)
     for mask, network in enumerate(decoder.hypernetworks):
-        network.layers[-1].bias -= network(tokens[:, mask]).mean(dim=0)  # type: ignore[operator,union-attr,index]
+        last = network.layers[-1]  # type: ignore[union-attr,index]
+        last.bias -= network(tokens[:, mask]).mean(dim=0)  # type: ignore[operator]
+        last.weight *= 10.0
+        last.bias *= 10.0
     decoder.iou_head.layers[-1].bias += 0.7 - iou.mean(dim=0)
     return plain
 

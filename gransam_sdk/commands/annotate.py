@@ -31,6 +31,8 @@ def annotate(
     report: given.Report = True,
     points_per_side: given.PointsPerSide = None,
     mask_choice: given.Choice = "best_iou",
+    pred_iou_thresh: given.PredIouThresh = 0.0,
+    stability_score_thresh: given.StabilityScoreThresh = 0.6,
     nms_iou: given.NmsIou = 0.5,
     containment: given.Containment = 0.8,
     join_fragments: given.JoinFragments = False,
@@ -65,6 +67,8 @@ def annotate(
         mask_choice=cast("MaskChoice", mask_choice),  # checked there
         conf=conf_all,
         class_conf=conf_by_class,
+        pred_iou_thresh=pred_iou_thresh,
+        stability_score_thresh=stability_score_thresh,
         nms_iou=nms_iou,
         containment=containment,
         join_fragments=join_fragments,

@@ -41,6 +41,12 @@ Choice: TypeAlias = Annotated[
         "--mask-choice", metavar="RULE", help="Which of a click's masks: best_iou, single, whole, stable or all3."
     ),
 ]
+PredIouThresh: TypeAlias = Annotated[
+    float, typer.Option("--pred-iou-thresh", metavar="P", help="Masks of lower predicted IoU go; 0: none.")
+]
+StabilityScoreThresh: TypeAlias = Annotated[
+    float, typer.Option("--stability-score-thresh", metavar="P", help="Masks of lower stability score go; 0: none.")
+]
 NmsIou: TypeAlias = Annotated[
     float, typer.Option("--nms-iou", metavar="P", help="Mask IoU above which the lower-scored mask goes; 1: never.")
 ]

@@ -19,6 +19,8 @@ from .session import check_feeds
 
 SCALES = np.array([4.0, 16.0, 8.0, 2.0], dtype=np.float32)
 """How strict each of the four masks is about colour."""
+STEEPNESS = 8.0
+"""Of mask logits, so that most masks are stable."""
 
 
 class FakeSession:
@@ -63,7 +65,7 @@ class FakeSession:
         column, row = np.minimum((points * side).astype(np.int64), side - 1).T
         color = pixels[row, column]  # (g,3)
         distance = np.square(pixels[None] - color[:, None, None]).sum(-1)  # (g,l,l)
-        logits = (2.0 - SCALES[None, :, None, None] * distance[:, None]).astype(np.float32)
+        logits = (STEEPNESS * (2.0 - SCALES[None, :, None, None] * distance[:, None])).astype(np.float32)
         step = side // self._bundle.embedding_side
         offset = self._bundle.lattice_offset
         lattice = logits[:, :, offset::step, offset::step]

@@ -38,10 +38,10 @@ class FusedInferred(Inferred):
     common: Int
     areas: Int
 
-    def surviving(self, settings: Settings) -> Int:
-        """As ``Inferred.surviving``, from the overlaps that the graph counted."""
-        found = self.found
-        return surviving_overlaps(self.common, self.areas, found.label, found.score, found.passed, settings)
+    def suppress(self, among: Int, settings: Settings) -> Int:
+        """As ``Inferred.suppress``, from the overlaps that the graph counted."""
+        found, common = self.found.take(among), self.common[np.ix_(among, among)]
+        return surviving_overlaps(common, self.areas[among], found.label, found.score, found.passed, settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

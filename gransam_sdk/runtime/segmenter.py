@@ -92,6 +92,8 @@ class Segmenter:
             "points_per_side": self.grid.per_side,
             "mask_choice": settings.mask_choice,
             "record_floor": settings.record_floor,
+            "pred_iou_thresh": settings.pred_iou_thresh,
+            "stability_score_thresh": settings.stability_score_thresh,
             "nms_iou": settings.nms_iou,
             "class_aware": settings.class_aware,
             "containment": settings.containment,

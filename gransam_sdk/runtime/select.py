@@ -66,6 +66,25 @@ def stability(logits: Float, offset: float = STABILITY_OFFSET) -> Float:
     return np.asarray(tight / np.maximum(loose, 1), dtype=np.float32)
 
 
+def trusted(iou: Float, stable: Float, settings: Settings) -> Bool:
+    """Which of n masks are good enough to be compared at all.
+
+    Args:
+        iou: (n,) float32 predicted IoU.
+        stable: (n,) float32 stability scores inside the valid area.
+        settings: ``pred_iou_thresh`` and ``stability_score_thresh``.
+
+    Returns:
+        (n,) bool.
+
+    Source: segment-anything, ``automatic_mask_generator.py``, which drops masks at the first threshold, too.
+    """
+    good: Bool = stable >= settings.stability_score_thresh
+    if settings.pred_iou_thresh > 0.0:  # predicted IoU may be below 0
+        good &= iou >= settings.pred_iou_thresh
+    return good
+
+
 def softmax(logits: Float) -> Float:
     """Row-wise softmax (n,c)."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..geometry import Frame
 from ..shapes import AnyArray, Float, Int
 from ..types import Settings
 from .found import Found
-from .select import surviving
+from .select import stability, surviving, trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +49,17 @@ class Inferred:
     seconds: Mapping[str, float]
 
     def surviving(self, settings: Settings) -> Int:
-        """(m,) int64 indices of the masks that suppression keeps, best score first."""
+        """(m,) int64 indices of the masks that can be trusted and that suppression keeps, best score first."""
         rows, cols = self.frame.valid(self.logits.shape[-1])
-        found = self.found
-        return surviving(self.logits[:, :rows, :cols] > 0, found.label, found.score, found.passed, settings)
+        logits = self.logits[:, :rows, :cols]
+        good = np.flatnonzero(trusted(self.found.iou, stability(logits), settings))
+        return good[self.suppress(good, settings)]
+
+    def suppress(self, among: Int, settings: Settings) -> Int:
+        """(m,) int64 places in ``among`` (k,) int64, the indices of the masks that are compared."""
+        rows, cols = self.frame.valid(self.logits.shape[-1])
+        found = self.found.take(among)
+        return surviving(self.logits[among, :rows, :cols] > 0, found.label, found.score, found.passed, settings)
 
 
 class StageClock:

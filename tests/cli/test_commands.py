@@ -87,6 +87,8 @@ def test_classes_from_a_file_given_either_way(gransam: Gransam, photos: Path, ru
         (["PHOTOS", "-o", "RUN", "--conf", "0.4", "--conf", "0.5"], 2, "each threshold once"),
         (["PHOTOS", "-o", "RUN", "--conf", "rad=0.5"], 2, "rad"),
         (["PHOTOS", "-o", "RUN", "--nms-iou", "0"], 2, "nms_iou"),
+        (["PHOTOS", "-o", "RUN", "--pred-iou-thresh", "-1"], 2, "pred_iou_thresh"),
+        (["PHOTOS", "-o", "RUN", "--stability-score-thresh", "2"], 2, "stability_score_thresh"),
         (["PHOTOS", "-o", "RUN", "--mask-choice", "best"], 2, "best_iou"),
         (["PHOTOS", "-o", "RUN", "--to", "coco,jpeg"], 2, "coco | voc"),
         (["PHOTOS", "-o", "RUN", "--limit", "0"], 2, "--limit"),
@@ -186,7 +188,8 @@ def test_an_internal_error_is_one_line_and_1(
 def test_the_options_default_to_the_settings_defaults() -> None:
     defaults = {name: parameter.default for name, parameter in inspect.signature(annotate).parameters.items()}
     settings = Settings()
-    for name in ("points_per_side", "mask_choice", "nms_iou", "containment", "join_fragments", "decode_to_scale"):
+    names = ("points_per_side", "mask_choice", "pred_iou_thresh", "stability_score_thresh", "nms_iou", "containment")
+    for name in (*names, "join_fragments", "decode_to_scale"):
         assert defaults[name] == getattr(settings, name), name
 
 

@@ -143,6 +143,22 @@ def _rows(result: Result) -> list[tuple[float, float, float, str, str]]:
     ]
 
 
+def test_a_mask_that_goes_takes_no_other_with_it() -> None:
+    """What is not trusted is dropped before suppression, so a trusted mask under it stays."""
+    pixels = sample_pixels("motorcycle_left.png")
+    loose = Settings(stability_score_thresh=0.0, nms_iou=1.0, containment=1.0)
+    every = fake_segmenter(loose).segment(pixels)
+    rows = set(_rows(every))
+    for name, scores in (("stability_score_thresh", every.stability_score), ("pred_iou_thresh", every.predicted_iou)):
+        limit = float(np.median(scores))
+        kept = fake_segmenter(replace(loose, **{name: limit})).segment(pixels)
+        assert set(_rows(kept)) < rows and len(kept) == (scores >= limit).sum() > 1
+    limit = float(np.median(every.stability_score))
+    suppressed = fake_segmenter(replace(loose, nms_iou=0.5)).segment(pixels)
+    stable = fake_segmenter(replace(loose, nms_iou=0.5, stability_score_thresh=limit)).segment(pixels)
+    assert set(_rows(stable)) - set(_rows(suppressed)), "what an unstable mask took with it is there again"
+
+
 def test_joined_fragments_cover_what_the_fragments_did() -> None:
     settings = Settings(conf=0.2, nms_iou=0.9, containment=1.0)
     pixels = sample_pixels("motorcycle_left.png")
@@ -189,7 +205,7 @@ def test_fingerprint_changes_with_what_changes_results() -> None:
     assert base == fake_segmenter().fingerprint
     other = {"points_per_side": 4, "mask_choice": "whole", "conf": 0.9, "class_conf": {"red": 0.9}, "chunk": 3}
     other |= {"record_floor": 0.3, "nms_iou": 0.7, "class_aware": True, "containment": 0.7, "join_fragments": True}
-    other["decode_to_scale"] = True
+    other |= {"decode_to_scale": True, "pred_iou_thresh": 0.5, "stability_score_thresh": 0.9}
     for field in fields(Settings):
         assert fake_segmenter(replace(Settings(), **{field.name: other[field.name]})).fingerprint != base, field.name
     assert fake_segmenter(classes=["red"]).fingerprint != base

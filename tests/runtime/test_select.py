@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gransam_sdk.classes import ClassSet, select_classes
+from gransam_sdk.errors import InputError
 from gransam_sdk.runtime.select import (
     choose_masks,
     chosen_logits,
@@ -14,6 +15,7 @@ from gransam_sdk.runtime.select import (
     softmax,
     stability,
     surviving,
+    trusted,
 )
 from gransam_sdk.types import ClassInfo, MaskChoice, Settings
 
@@ -103,6 +105,21 @@ def test_record_floor_keeps_more_but_passes_no_more() -> None:
     assert loose.recorded.tolist() == [True, False, True]
     high_floor = label_masks(logits, class_set(conf=0.45), Settings(record_floor=0.99))
     assert high_floor.recorded.tolist() == [True, False, True], "the floor never hides what passes"
+
+
+def test_masks_of_low_scores_are_not_trusted() -> None:
+    iou, stable = np.array([0.9, 0.5, -0.1], dtype=np.float32), np.array([0.59, 0.6, 1.0], dtype=np.float32)
+    assert trusted(iou, stable, Settings()).tolist() == [False, True, True]
+    assert trusted(iou, stable, Settings(pred_iou_thresh=0.5)).tolist() == [False, True, False]
+    off = Settings(pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    assert trusted(iou, np.zeros(3, dtype=np.float32), off).all(), "0 drops nothing, not even below 0"
+
+
+@pytest.mark.parametrize("name", ["pred_iou_thresh", "stability_score_thresh"])
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), True])
+def test_thresholds_outside_their_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=name):
+        Settings(**{name: value})
 
 
 def test_survivors_in_order_of_score_and_without_duplicates() -> None:
