@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PLOTS = PAGE.parent / "plots"
 ORDER = (
     *("heads", "classes", "ablation", "evaluate", "training"),
-    *("segmenter", "sides", "segmenter_training", "probe", "proposals"),
+    *("segmenter", "trades", "sides", "segmenter_training", "probe", "proposals"),
     *("annotate", "overlap", "folder", "growth", "profile", "post", "decode_scale"),
     *("reference_nano", "reference_mobile_sam", "reference_sam_vit_b"),
     *("backends", "decoder", "rounding", "parity", "parity_mobile_sam", "parity_sam_vit_b"),

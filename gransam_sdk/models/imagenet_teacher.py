@@ -84,11 +84,14 @@ class Teacher(nn.Module):
             maps.append(block(maps[-1]))
         return maps
 
-    def classify(self, image: Tensor) -> Tensor:
-        """(b,3,s,s) to logits (b,1001)."""
-        pooled = F.relu6(self.last(self(image)[-1])).mean((2, 3), keepdim=True)
-        logits: Tensor = self.classifier(pooled).flatten(1)
+    def judge(self, last: Tensor) -> Tensor:
+        """What it takes each cell for: the last of its maps (b,320,y,x), or one like it, to logits (b,1001,y,x)."""
+        logits: Tensor = self.classifier(F.relu6(self.last(last)))
         return logits
+
+    def classify(self, image: Tensor) -> Tensor:
+        """(b,3,s,s) to logits (b,1001): the mean over cells, because the last layer is linear."""
+        return self.judge(self(image)[-1]).mean((2, 3))
 
 
 def load_teacher(path: Path) -> Teacher:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from gransam_sdk.errors import InputError
 from gransam_sdk.models.imagenet_teacher import BLOCKS, Teacher, explained, load_teacher
@@ -41,6 +42,16 @@ def test_its_maps_are_the_encoders() -> None:
         x = block(x)
         assert wanted.shape == x.shape
     assert len(BLOCKS) == 17
+
+
+def test_it_judges_cells_as_it_classifies_photos() -> None:
+    teacher, image = Teacher(), torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        last = teacher(image)[-1]
+        cells = teacher.judge(last)
+        pooled = F.relu6(teacher.last(last)).mean((2, 3), keepdim=True)
+        assert cells.shape == (2, 1001, 2, 3)
+        torch.testing.assert_close(teacher.classify(image), teacher.classifier(pooled)[:, :, 0, 0])
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:

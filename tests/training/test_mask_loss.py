@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gransam_sdk.models.imagenet_teacher import Teacher
 from gransam_sdk.training.nano.config import SegmenterConfig
+from gransam_sdk.training.nano.distill import meaning_error
 from gransam_sdk.training.nano.mask_loss import feature_error, hard_iou, mask_loss, per_mask
 
 CONFIG = SegmenterConfig()
@@ -137,3 +139,28 @@ def test_feature_error_against_float64() -> None:
     assert float(feature_error(found, wanted)) == pytest.approx(expected, rel=1e-5)
     mean = wanted.mean((0, 2, 3), keepdim=True).expand_as(wanted)
     assert float(feature_error(mean, wanted)) == pytest.approx(1.0, abs=0.01)
+
+
+def test_meaning_error_against_float64() -> None:
+    """The divergence of the softmax over the teacher's classes, from its weights by hand."""
+    generator = torch.Generator().manual_seed(0)
+    teacher = Teacher().requires_grad_(False)
+    wanted = torch.randn(2, 320, 3, 2, generator=generator)
+    found = (wanted + torch.randn(wanted.shape, generator=generator)).requires_grad_(True)
+
+    def judged(maps: Tensor) -> Array:
+        cells = maps.detach().double().permute(0, 2, 3, 1).reshape(-1, 320).numpy()
+        for layer in (teacher.last, teacher.classifier):
+            weight, bias = (value.double().numpy() for value in (layer.weight.flatten(1), layer.bias))
+            cells = cells @ weight.T + bias
+            cells = np.clip(cells, 0, 6) if layer is teacher.last else cells
+        power = np.exp(cells - cells.max(axis=1, keepdims=True))
+        return power / power.sum(axis=1, keepdims=True)
+
+    p, q = judged(wanted), judged(found)
+    error = meaning_error(teacher, found, wanted)
+    assert float(error.detach()) == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-3)
+    error.backward()
+    assert found.grad is not None and found.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in teacher.parameters()), "the teacher is not trained"
+    assert float(meaning_error(teacher, wanted, wanted)) == pytest.approx(0.0, abs=1e-5)

@@ -43,6 +43,7 @@ class SegmenterConfig:
         mean_of_three: Weight of the mean over tokens 1 to 3 beside their least, so that no token starves.
         whole: Weight of token 0's loss on whole objects.
         features: Weight of the teacher's features in the mask phase.
+        meaning: Weight, beside the error of features, of what they mean to the teacher's last layers.
         average: Decay of the running mean of the weights, which is what is shipped.
         precision: Of products and convolutions: ``bf16`` by autocast, or ``fp32``; weights are fp32 in both.
         seed: Of initialisation and every draw.
@@ -62,7 +63,7 @@ class SegmenterConfig:
     shares: Shares = (0.15, 0.2, 0.65)
     block_rate: float = 2.5e-3
     mask_rate: float = 8e-4
-    encoder_rate: float = 0.4
+    encoder_rate: float = 0.7
     rate_floor: float = 0.02
     warm_up: int = 200
     distill_decay: float = 1e-4
@@ -71,7 +72,8 @@ class SegmenterConfig:
     dice: float = 1.5
     mean_of_three: float = 0.05
     whole: float = 0.5
-    features: float = 0.3
+    features: float = 0.6
+    meaning: float = 0.5
     average: float = 0.998
     precision: Precision = "bf16"
     seed: int = 0
@@ -90,7 +92,17 @@ class SegmenterConfig:
         checks |= {name: getattr(self, name) >= 1 for name in ("photos", "clicks", "warm_up")}
         shares = ("mosaic", "paste", "labelled", "least_area", "rate_floor", "balance")
         checks |= {name: 0.0 <= getattr(self, name) <= 1.0 for name in shares}
-        weights = ("aspect", "distill_decay", "mask_decay", "dice", "mean_of_three", "whole", "features", "seed")
+        weights = (
+            "aspect",
+            "distill_decay",
+            "mask_decay",
+            "dice",
+            "mean_of_three",
+            "whole",
+            "features",
+            "meaning",
+            "seed",
+        )
         checks |= {name: getattr(self, name) >= 0 for name in weights}
         checks |= {name: getattr(self, name) > 0.0 for name in ("block_rate", "mask_rate", "encoder_rate")}
         for name, fine in checks.items():

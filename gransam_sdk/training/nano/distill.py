@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...models.imagenet_teacher import Teacher
 from ...models.nano import ImageEncoder, Nano
@@ -25,6 +26,25 @@ STRIDE16, STRIDE32 = 13, 17
 def encoder_layers(encoder: ImageEncoder) -> list[nn.Module]:
     """The stem and the 17 blocks, whose outputs correspond to the teacher's 18 maps."""
     return [encoder.stem, *(block for stage in encoder.stages for block in stage)]  # type: ignore[attr-defined]
+
+
+def meaning_error(teacher: Teacher, found: Tensor, wanted: Tensor) -> Tensor:
+    """How differently the teacher's last layers judge a map and their own (Hinton et al. 2015, temperature 1).
+
+    The squared error of features counts every direction the same. This one counts what tells things apart.
+
+    Args:
+        teacher: Whose layers; they are not trained.
+        found: (b,320,y,x), the encoder's last map.
+        wanted: The teacher's.
+
+    Returns:
+        Kullback-Leibler divergence in nats, mean over cells; scalar float32.
+    """
+    with torch.no_grad():
+        truth = F.log_softmax(teacher.judge(wanted).float(), dim=1)
+    said = F.log_softmax(teacher.judge(found).float(), dim=1)
+    return F.kl_div(said, truth, reduction="none", log_target=True).sum(dim=1).mean()
 
 
 class BlockPhase:
@@ -72,13 +92,15 @@ class BlockPhase:
 
 
 class EncoderPhase(BlockPhase):
-    """Every block from what the block before it said; the maps that masks are made from count once more."""
+    """Every block from what the block before it said; the maps that masks are made from count once more, and what the
+    last one means.
+    """
 
     name = "encoder"
     stream = 1
 
     def losses(self, nano: Nano, batch: Batch, config: SegmenterConfig) -> Losses:
-        """Mean error of the 17 maps, plus that of strides 16 and 32."""
+        """Mean error of the 17 maps, plus that of strides 16 and 32 and of their meaning."""
         photos = normalised(batch.photos)
         wanted = self._wanted(photos, config)
         stem, *blocks = encoder_layers(nano.image_encoder)
@@ -88,4 +110,6 @@ class EncoderPhase(BlockPhase):
             for block, target in zip(blocks, wanted, strict=True):
                 x = block(x)
                 errors.append(feature_error(x, target))
-        return self._told(errors, torch.stack(errors).mean() + errors[STRIDE16 - 1] + errors[STRIDE32 - 1])
+            meaning = meaning_error(self.teacher, x, wanted[-1])
+        total = torch.stack(errors).mean() + errors[STRIDE16 - 1] + errors[STRIDE32 - 1] + config.meaning * meaning
+        return {**self._told(errors, total), "meaning": meaning.detach()}

@@ -17,7 +17,7 @@ from .augment import as_input, whole_view
 from .clicks import SIXTEENTHS, low_res, surest_point
 from .config import SegmenterConfig
 from .data import TrainingPhoto
-from .distill import STRIDE16, STRIDE32
+from .distill import STRIDE16, STRIDE32, meaning_error
 from .forward import normalised, precision_of, segment
 from .mask_loss import hard_iou
 
@@ -60,7 +60,7 @@ class HeldOut:
 
     @torch.no_grad()
     def explained(self, nano: Nano) -> dict[str, float]:
-        """Share of the teacher's features that the encoder's explain at strides 16 and 32."""
+        """Share of the teacher's features that the encoder's explain at strides 16 and 32, and ``meaning_error``."""
         pairs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         for start in range(0, len(self.shown), PART):
             photos = self._photos(self.shown[start : start + PART])
@@ -69,7 +69,8 @@ class HeldOut:
             maps = (found[4], wanted[STRIDE16], found[6], wanted[STRIDE32])
             pairs.append(tuple(x.float() for x in maps))  # type: ignore[arg-type]
         found16, wanted16, found32, wanted32 = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        return {"stride16": float(explained(found16, wanted16)), "stride32": float(explained(found32, wanted32))}
+        shares = {"stride16": float(explained(found16, wanted16)), "stride32": float(explained(found32, wanted32))}
+        return shares | {"meaning": float(meaning_error(self.teacher, found32, wanted32))}
 
     @torch.no_grad()
     def masks(self, nano: Nano) -> dict[str, float]:

@@ -10,7 +10,7 @@ from ...models.nano import Nano
 from .batches import Batch
 from .clicks import SIXTEENTHS
 from .config import SegmenterConfig
-from .distill import STRIDE16, STRIDE32, encoder_layers
+from .distill import STRIDE16, STRIDE32, encoder_layers, meaning_error
 from .forward import normalised, precision_of, segment
 from .mask_loss import feature_error, mask_loss
 from .phase import Losses, group
@@ -43,20 +43,22 @@ class MaskPhase:
         ]
 
     def losses(self, nano: Nano, batch: Batch, config: SegmenterConfig) -> Losses:
-        """The masks' loss, plus the features' at strides 16 and 32."""
+        """The masks' loss, plus the features' at strides 16 and 32 and that of their meaning."""
         photos = normalised(batch.photos)
         with precision_of(photos.device, config.precision):
             with torch.no_grad():
                 wanted = self.teacher(photos)
             said = segment(nano, photos, batch.points)
+            meaning = meaning_error(self.teacher, said.maps[6], wanted[STRIDE32])
         truth = batch.masks.flatten(0, 1).float() / SIXTEENTHS
         masks = mask_loss(said.logits.flatten(0, 1), said.iou.flatten(0, 1), truth, batch.whole.flatten(), config)
         features = feature_error(said.maps[4], wanted[STRIDE16].float())
         features = features + feature_error(said.maps[6], wanted[STRIDE32].float())
         return {
             **masks._asdict(),
-            "total": masks.total + config.features * features,
+            "total": masks.total + config.features * (features + config.meaning * meaning),
             "features": features.detach(),
+            "meaning": meaning.detach(),
         }
 
 
