@@ -56,7 +56,7 @@ bundle: .venv-dev/installed
 	  --photos "$(SHARED)/data/coco_dev/images" --card docs/model-cards/nano.md
 	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano -o gransam_sdk/bundles/nano-voc20 --overwrite
 
-# Two trainings, one going on from the other.
+# Three trainings, each going on from the one before.
 TRAIN_SEGMENTER := .venv-dev/bin/gransam train-segmenter "$(SHARED)/data/nano_train" --cache build/segmenter --overwrite \
 	  --teacher "$(SHARED)/models/mobilenetv2-imagenet.safetensors"
 
@@ -64,8 +64,11 @@ segmenter: .venv-dev/installed
 	@mkdir -p build/segmenter
 	@$(TRAIN_SEGMENTER) -o build/segmenter/nano-first.safetensors --init "$(SHARED)/models/nano-seed.safetensors" \
 	  --sides 224,320 --steps 4422
-	@$(TRAIN_SEGMENTER) -o weights/nano.safetensors --init build/segmenter/nano-first.safetensors --sides 192,288 --steps 4551
-	@cp build/segmenter/nano-first.json weights/
+	@$(TRAIN_SEGMENTER) -o build/segmenter/nano-second.safetensors --init build/segmenter/nano-first.safetensors \
+	  --sides 192,288 --steps 4551
+	@$(TRAIN_SEGMENTER) -o weights/nano.safetensors --init build/segmenter/nano-second.safetensors \
+	  --sides 192,256 --batch 24 --clicks 4 --steps 1696
+	@cp build/segmenter/nano-first.json build/segmenter/nano-second.json weights/
 
 wheel: .venv-dev/installed
 	@.venv-dev/bin/python -m build --wheel --no-isolation

@@ -15,7 +15,7 @@ from gransam_sdk.models.nano import FEATURES, WIDTH, ConvNorm, Nano
 from .graphs import LATTICE_OFFSET
 from .onnx_file import OPSET
 
-EMBEDDED_SHA256 = "02fc64475685865b41c2aad71617d72bb901784d860d7d9abadb9c605a607032"
+EMBEDDED_SHA256 = "c8a8691ec9fb50d6793f3659ce5da750a16611539656c92b83e682c3d5109ad5"
 EMBEDDED_WEIGHTS = "trained for GranSAM SDK from a random start; no third-party weight inside"
 EMBEDDED_DATA = (
     "PASCAL VOC 2012 train_aug photos, connected components of class masks (classes not used)",
