@@ -216,7 +216,9 @@ def test_rows_are_ordered_and_their_overlaps_counted(seed: int, floor: float, tm
 @pytest.mark.slow
 def test_a_letterboxed_sam_with_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, _ = sam_bundle(tmp_path, monkeypatch)
-    settings, masks, confident = Settings(conf=0.3, nms_iou=0.9, containment=1.0, points_per_side=6), 0, 0
+    # Random masks are not stable.
+    settings = Settings(conf=0.3, stability_score_thresh=0.0, nms_iou=0.9, containment=1.0, points_per_side=6)
+    masks, confident = 0, 0
     with fused_pair(bundle, settings, kept=36, chunk=20) as (plain, fused):
         for name in ("coffee.png", "astronaut.png", "motorcycle_left.png"):
             pixels = sample_pixels(name)

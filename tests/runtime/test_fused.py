@@ -110,7 +110,7 @@ def test_photos_of_voc(nano: tuple[Segmenter, FusedSegmenter], shared: Path) -> 
         (["dog", "person=person", "vehicles=car,bus,motorbike"], replace(LOOSE, record_floor=0.3)),
         (None, Settings(conf=0.2, nms_iou=0.3, class_aware=True, containment=1.0)),
         (None, replace(LOOSE, conf=0.2, nms_iou=1.0, containment=0.6, join_fragments=True)),
-        (None, replace(LOOSE, conf=0.2, pred_iou_thresh=0.5, stability_score_thresh=0.7)),
+        (None, replace(LOOSE, conf=0.2, pred_iou_thresh=0.3, stability_score_thresh=0.4)),
         (None, Settings(mask_choice="whole", points_per_side=7, class_conf={"motorbike": 0.9}, record_floor=0.2)),
     ],
     ids=["groups", "class-aware", "joined", "strict", "whole"],
