@@ -51,12 +51,18 @@ docs: .venv-dev/installed
 	@.venv-dev/bin/python benchmarks/write_docs.py
 	@.venv-dev/bin/python docs/write_commands.py
 
-bundle: .venv-dev/installed
-	@.venv-dev/bin/gransam compile weights/nano.safetensors --arch nano --decoder low-rank -o build/nano --overwrite \
-	  --photos "$(SHARED)/data/coco_dev/images" --card docs/model-cards/nano.md
-	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano -o gransam_sdk/bundles/nano-voc20 --overwrite
+# The head's tutor is the same segmenter with the dense features of the classifier that taught it.
+COMPILE := .venv-dev/bin/gransam compile weights/nano.safetensors --arch nano --decoder low-rank --overwrite \
+	  --photos "$(SHARED)/data/coco_dev/images"
 
-# Three trainings, each going on from the one before.
+bundle: .venv-dev/installed
+	@$(COMPILE) -o build/nano --card docs/model-cards/nano.md
+	@$(COMPILE) -o build/tutor --features "$(SHARED)/models/mobilenetv2-imagenet.safetensors"
+	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/tutor -o build/tutor-voc20 --overwrite
+	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano --tutor build/tutor-voc20 \
+	  -o gransam_sdk/bundles/nano-voc20 --overwrite
+
+# Four trainings, each going on from the one before.
 TRAIN_SEGMENTER := .venv-dev/bin/gransam train-segmenter "$(SHARED)/data/nano_train" --cache build/segmenter --overwrite \
 	  --teacher "$(SHARED)/models/mobilenetv2-imagenet.safetensors"
 
@@ -66,9 +72,11 @@ segmenter: .venv-dev/installed
 	  --sides 224,320 --steps 4422
 	@$(TRAIN_SEGMENTER) -o build/segmenter/nano-second.safetensors --init build/segmenter/nano-first.safetensors \
 	  --sides 192,288 --steps 4551
-	@$(TRAIN_SEGMENTER) -o weights/nano.safetensors --init build/segmenter/nano-second.safetensors \
+	@$(TRAIN_SEGMENTER) -o build/segmenter/nano-third.safetensors --init build/segmenter/nano-second.safetensors \
 	  --sides 192,256 --batch 24 --clicks 4 --steps 1696
-	@cp build/segmenter/nano-first.json build/segmenter/nano-second.json weights/
+	@$(TRAIN_SEGMENTER) -o weights/nano.safetensors --init build/segmenter/nano-third.safetensors \
+	  --sides 192,288 --batch 24 --clicks 5 --steps 2421
+	@cp build/segmenter/nano-first.json build/segmenter/nano-second.json build/segmenter/nano-third.json weights/
 
 wheel: .venv-dev/installed
 	@.venv-dev/bin/python -m build --wheel --no-isolation

@@ -17,6 +17,7 @@ from plot import Axis, Line, Plot
 from result import Cell, write_result
 
 FEATURES = {"stride16": "stride 16", "stride32": "stride 32"}
+MEANING = {"meaning": "divergence"}
 MASKS = {"single": "mask 0", "predicted": "predicted best", "best_of_three": "best of three"}
 """Figures on held-out photos, and what the page calls them."""
 
@@ -29,14 +30,17 @@ def main() -> None:
     write_result(
         "segmenter_training",
         title="Training the embedded segmenter",
-        question="On photos that were never trained on: share of the teacher's features that the encoder explains, and "
-        "mean IoU of low-res masks of one click a region, at the pixel that is farthest from its border.",
+        question="On photos that were never trained on: share of the teacher's features that the encoder explains; "
+        "divergence of what the teacher's last layers make of the encoder's last map from what they make of its own, "
+        "in nats a cell, where it was in the loss; mean IoU of low-res masks of one click a region, at the pixel "
+        "that is farthest from its border.",
         columns=(
             "training",
             "phase",
             "steps",
             "minutes",
             *(f"explained, {name}" for name in FEATURES.values()),
+            *MEANING.values(),
             *MASKS.values(),
         ),
         rows=[row_of(row) for row in judged],
@@ -57,7 +61,7 @@ def judged_of(logs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def row_of(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    figures = (row["held_out"].get(name) for name in (*FEATURES, *MASKS))
+    figures = (row["held_out"].get(name) for name in (*FEATURES, *MEANING, *MASKS))
     return (
         row["training"],
         row["phase"],
@@ -86,7 +90,7 @@ def notes(number: int, log: Mapping[str, Any]) -> list[str]:
 
 
 def plots(judged: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """One plot of features and one of masks, over time; none of what has fewer than two points."""
+    """Plots of features, of their meaning and of masks, over time; none of what has fewer than two points."""
     drawn = [
         Plot(
             name="segmenter-features",
@@ -95,6 +99,15 @@ def plots(judged: Sequence[Mapping[str, Any]]) -> list[Plot]:
             x=Axis(label="minutes"),
             y=Axis(label="explained share"),
             lines=lines(judged, FEATURES),
+        ),
+        Plot(
+            name="segmenter-meaning",
+            title="What the teacher makes of the encoder's features on held-out photos",
+            sentence="Kullback-Leibler divergence of what its last layers say of the encoder's last map, cell by cell, "
+            "from what they say of its own.",
+            x=Axis(label="minutes"),
+            y=Axis(label="nats"),
+            lines=lines(judged, MEANING),
         ),
         Plot(
             name="segmenter-masks",

@@ -16,7 +16,7 @@ import segmenter_training
 from plot import draw, plot_of
 
 FEATURES = {"stride16": 0.5, "stride32": 0.25}
-MASKS = {"single": 0.4, "predicted": 0.41, "best_of_three": 0.5}
+MASKS = {"meaning": 1.5, "single": 0.4, "predicted": 0.41, "best_of_three": 0.5}
 LOG: dict[str, Any] = {
     "device": "cpu",
     "threads": 2,
@@ -30,7 +30,12 @@ LOG: dict[str, Any] = {
         {"phase": "blocks", "step": 50, "seconds": 60.0, "total": 0.9},
         {"phase": "blocks", "step": 100, "seconds": 120.0, "held_out": FEATURES},
         {"phase": "masks", "step": 0, "seconds": 300.0, "held_out": FEATURES | MASKS},
-        {"phase": "masks", "step": 1200, "seconds": 900.0, "held_out": FEATURES | MASKS | {"single": 0.6}},
+        {
+            "phase": "masks",
+            "step": 1200,
+            "seconds": 900.0,
+            "held_out": FEATURES | MASKS | {"single": 0.6, "meaning": 1},
+        },
     ],
 }
 
@@ -43,14 +48,15 @@ def test_rows_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     segmenter_training.main()
     result = json.loads((tmp_path / "results" / "segmenter_training.json").read_text())
     assert result["rows"] == [
-        [1, "blocks", 100, 2.0, 0.5, 0.25, None, None, None],
-        [1, "masks", 0, 5.0, 0.5, 0.25, 0.4, 0.41, 0.5],
-        [1, "masks", 1200, 15.0, 0.5, 0.25, 0.6, 0.41, 0.5],
+        [1, "blocks", 100, 2.0, 0.5, 0.25, None, None, None, None],
+        [1, "masks", 0, 5.0, 0.5, 0.25, 1.5, 0.4, 0.41, 0.5],
+        [1, "masks", 1200, 15.0, 0.5, 0.25, 1, 0.6, 0.41, 0.5],
     ]
-    features, masks = map(plot_of, result["plots"])
+    features, meaning, masks = map(plot_of, result["plots"])
     assert [len(line.points) for line in features.lines] == [3, 3]
+    assert [list(map(tuple, line.points)) for line in meaning.lines] == [[(5.0, 1.5), (15.0, 1)]]
     assert {line.label: list(map(tuple, line.points)) for line in masks.lines}["mask 0"] == [(5.0, 0.4), (15.0, 0.6)]
-    assert all(f">{line.label}<" in draw(plot) for plot in (features, masks) for line in plot.lines)
+    assert all(f">{line.label}<" in draw(plot) for plot in (features, meaning, masks) for line in plot.lines)
     assert "1,200 of masks" in result["notes"][0] and "2,400 of voc2012_train_aug" in result["notes"][1]
     assert "mask 0" in capsys.readouterr().out
 

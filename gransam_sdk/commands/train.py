@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..bundle import Bundle, HeadInfo
+    from ..runtime.model import Model
     from ..training.bags import Bags
     from ..training.calibrate import Calibration
     from ..training.config import HeadConfig
     from ..training.rehearse import Rehearsed
+    from ..training.tokens import CachedPictures
     from ..types import ClassInfo
 
 
@@ -29,6 +31,14 @@ def train(
     base: Annotated[
         str, typer.Option("--base", metavar="NAME|DIR", help="Bundle whose segmenter is used.")
     ] = "nano-voc20",
+    tutor: Annotated[
+        str | None,
+        typer.Option(
+            "--tutor",
+            metavar="NAME|DIR",
+            help="Bundle for the same classes, on a better segmenter, whose answers are learned as well.",
+        ),
+    ] = None,
     paper: Annotated[
         bool,
         typer.Option(
@@ -61,36 +71,66 @@ def train(
     from ..export.bundle import check_target
     from ..training.calibrate import check_precision
     from ..training.config import PAPER, HeadConfig
+    from ..training.sources.folder import find_pictures
+    from ..training.tutor import check_tutor
 
     check_precision(precision)
     check_target(out, overwrite=overwrite)
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
     base_bundle = open_bundle(base)
-    bags = _tokens(base_bundle, pictures, config, device, cache)
-    if len(bags.classes) == 1:
+    classes, _ = find_pictures(pictures)
+    if len(classes) == 1:
         narrate("one class: background gets a logit of its own, learned from the _background pictures")
         config = replace(config, background="explicit", hold_out=0.0, rim=PAPER.rim)
-    _learn(base_bundle, bags, config, precision, out, cache=cache, overwrite=overwrite)
+    tutor_bundle = None
+    if tutor is not None:
+        tutor_bundle = open_bundle(tutor)
+        check_tutor(tutor_bundle, base_bundle, classes, background=config.background == "explicit")
+    bags = _bags(base_bundle, tutor_bundle, pictures, config, device, cache)
+    _learn(base_bundle, tutor_bundle, bags, config, precision, out, cache=cache, overwrite=overwrite)
     narrate(f"try it: gransam annotate PHOTOS -o RUN --bundle {shlex.quote(str(out))} --overlays")
 
 
-def _tokens(base: Bundle, pictures: Path, config: HeadConfig, device: str, cache: Path | None) -> Bags:
-    """Tokens of the example pictures and of scenes of them; says what was skipped."""
+def _bags(
+    base: Bundle, tutor: Bundle | None, pictures: Path, config: HeadConfig, device: str, cache: Path | None
+) -> Bags:
+    """Tokens of the example pictures and of scenes of them, and what the tutor answers; says what was skipped."""
     from ..runtime.load import load_model
-    from ..training.tokens import extract_bags
-    from .token_progress import TokenProgress
+    from ..training.tokens import load_bags
+    from ..training.tutor import with_answers
 
-    with load_model(base, device=device) as model, TokenProgress() as shown:
-        bags = extract_bags(
-            model, pictures, scenes=config.scenes, cache=cache, announce=shown.announce, progress=shown.advance
-        )
+    with load_model(base, device=device) as model:
+        cached = _tokens(model, pictures, config, cache)
+    bags = load_bags(cached)
     for path, reason in bags.skipped:
         narrate(f"skipped {path}: {reason}")
-    return bags
+    if tutor is None:
+        return bags
+    narrate(f"the tutor's answers, of {tutor.name}")
+    with load_model(tutor, device=device) as model:
+        return with_answers(bags, cached, model, _tokens(model, pictures, config, cache))
+
+
+def _tokens(model: Model, pictures: Path, config: HeadConfig, cache: Path | None) -> CachedPictures:
+    from ..training.tokens import cache_pictures
+    from .token_progress import TokenProgress
+
+    with TokenProgress() as shown:
+        return cache_pictures(
+            model, pictures, scenes=config.scenes, cache=cache, announce=shown.announce, progress=shown.advance
+        )
 
 
 def _learn(
-    base: Bundle, bags: Bags, config: HeadConfig, precision: float, out: Path, *, cache: Path | None, overwrite: bool
+    base: Bundle,
+    tutor: Bundle | None,
+    bags: Bags,
+    config: HeadConfig,
+    precision: float,
+    out: Path,
+    *,
+    cache: Path | None,
+    overwrite: bool,
 ) -> None:
     """Rehearsal, training on all pictures, bundle, report."""
     import shutil
@@ -101,6 +141,7 @@ def _learn(
     from ..training.rehearse import fit_calibrated
     from ..training.token_cache import default_cache
 
+    tutored = None if tutor is None else f"{tutor.name}, sha256 {tutor.digest[:16]}..."
     unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
     try:
         rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)
@@ -114,8 +155,11 @@ def _learn(
         name=out.name,
         classes=_classes(bags.classes, rehearsed),
         head_info=_head_info(config, rehearsed.calibration),
-        training_data=[f"{len(bags.labels)} example pictures in class folders, image-level labels only"],
-        card=head_card(bags, config, rehearsed),
+        training_data=[
+            f"{len(bags.labels)} example pictures in class folders, image-level labels only",
+            *([] if tutored is None else [f"answers of {tutored}"]),
+        ],
+        card=head_card(bags, config, rehearsed, tutored),
         overwrite=overwrite,
     )
     shutil.rmtree(unfinished, ignore_errors=True)  # the bundle is written; what stays is only space
