@@ -109,9 +109,9 @@ def nano_manifest(name: str, side: int, checkpoint: Path, features: Path | None 
     """
     digest = _sha256(checkpoint)
     known = digest == EMBEDDED_SHA256 and features is None
-    unknown = "a nano checkpoint of unknown origin"
+    weights = EMBEDDED_WEIGHTS if digest == EMBEDDED_SHA256 else "a nano checkpoint of unknown origin"
     if features is not None:
-        unknown = f"a nano checkpoint, with the dense features of a classifier, sha256 {_sha256(features)}"
+        weights += f"; its dense features are those of a classifier, sha256 {_sha256(features)}"
     return {
         "name": name,
         "version": "1",
@@ -134,7 +134,7 @@ def nano_manifest(name: str, side: int, checkpoint: Path, features: Path | None 
         "classes": [],
         "licence": {"code": "Apache-2.0", "weights": "Apache-2.0" if known else "unknown"},
         "provenance": {
-            "weights": EMBEDDED_WEIGHTS if known else unknown,
+            "weights": weights,
             "weights_sha256": digest,
             "training_data": list(EMBEDDED_DATA) if known else ["unknown"],
         },

@@ -97,7 +97,7 @@ def read_plain(checkpoint: Path, arch: str, precision: str, features: Path | Non
             do="give the checkpoint that the bundle was made of; a bundle's graphs are compiled already",
         )
     if features is not None and arch != "nano":
-        raise InputError("features", expected="none: only nano can have a classifier's", found=f"{features} for {arch}")
+        raise InputError("--features", expected="none: they are for nano", found=f"{features} for {arch}")
     if arch == "nano":
         nano = read_checkpoint(checkpoint)
         if features is not None:

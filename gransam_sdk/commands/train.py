@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import InputError
 from .streams import narrate
 
 if TYPE_CHECKING:
@@ -69,11 +70,14 @@ def train(
 
     require("train", "torch", "onnx", "onnxscript", "safetensors")
     from ..export.bundle import check_target
+    from ..runtime.load import load_model
     from ..training.calibrate import check_precision
     from ..training.config import PAPER, HeadConfig
     from ..training.sources.folder import find_pictures
     from ..training.tutor import check_tutor
 
+    if paper and tutor is not None:
+        raise InputError("--tutor", expected="none with --paper: the paper has no tutor", found=tutor)
     check_precision(precision)
     check_target(out, overwrite=overwrite)
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
@@ -86,6 +90,7 @@ def train(
     if tutor is not None:
         tutor_bundle = open_bundle(tutor)
         check_tutor(tutor_bundle, base_bundle, classes, background=config.background == "explicit")
+        load_model(tutor_bundle, device=device).close()  # one that cannot run is refused now
     bags = _bags(base_bundle, tutor_bundle, pictures, config, device, cache)
     _learn(base_bundle, tutor_bundle, bags, config, precision, out, cache=cache, overwrite=overwrite)
     narrate(f"try it: gransam annotate PHOTOS -o RUN --bundle {shlex.quote(str(out))} --overlays")
@@ -94,31 +99,33 @@ def train(
 def _bags(
     base: Bundle, tutor: Bundle | None, pictures: Path, config: HeadConfig, device: str, cache: Path | None
 ) -> Bags:
-    """Tokens of the example pictures and of scenes of them, and what the tutor answers; says what was skipped."""
+    """Instances of the example pictures and of scenes of them, and what the tutor answers."""
     from ..runtime.load import load_model
     from ..training.tokens import load_bags
-    from ..training.tutor import with_answers
+    from ..training.tutor import answers_of
 
     with load_model(base, device=device) as model:
         cached = _tokens(model, pictures, config, cache)
-    bags = load_bags(cached)
-    for path, reason in bags.skipped:
-        narrate(f"skipped {path}: {reason}")
     if tutor is None:
-        return bags
-    narrate(f"the tutor's answers, of {tutor.name}")
+        return load_bags(cached)
+    narrate(f"the tutor's answers, of {tutor.path}")
     with load_model(tutor, device=device) as model:
-        return with_answers(bags, cached, model, _tokens(model, pictures, config, cache))
+        answers = answers_of(model, _tokens(model, pictures, config, cache), cached)
+    return answers.beside(load_bags(cached))
 
 
 def _tokens(model: Model, pictures: Path, config: HeadConfig, cache: Path | None) -> CachedPictures:
+    """Tokens of the example pictures and of scenes of them; says what was skipped."""
     from ..training.tokens import cache_pictures
     from .token_progress import TokenProgress
 
     with TokenProgress() as shown:
-        return cache_pictures(
+        cached = cache_pictures(
             model, pictures, scenes=config.scenes, cache=cache, announce=shown.announce, progress=shown.advance
         )
+    for path, reason in cached.skipped:
+        narrate(f"skipped {path}: {reason}")
+    return cached
 
 
 def _learn(
@@ -142,6 +149,9 @@ def _learn(
     from ..training.token_cache import default_cache
 
     tutored = None if tutor is None else f"{tutor.name}, sha256 {tutor.digest[:16]}..."
+    sources = [f"{len(bags.labels)} example pictures in class folders, image-level labels only"]
+    if tutor is not None:
+        sources.append(f"answers of {tutored} (trained on {'; '.join(tutor.provenance['training_data'])})")
     unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
     try:
         rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)
@@ -155,10 +165,7 @@ def _learn(
         name=out.name,
         classes=_classes(bags.classes, rehearsed),
         head_info=_head_info(config, rehearsed.calibration),
-        training_data=[
-            f"{len(bags.labels)} example pictures in class folders, image-level labels only",
-            *([] if tutored is None else [f"answers of {tutored}"]),
-        ],
+        training_data=sources,
         card=head_card(bags, config, rehearsed, tutored),
         overwrite=overwrite,
     )

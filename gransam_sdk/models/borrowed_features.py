@@ -1,4 +1,4 @@
-"""Nano with the dense features of the classifier that taught it: too large to ship, but a better tutor's eyes."""
+"""Nano with the dense features of the classifier that taught it: not to be shipped, but a better tutor's eyes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The classifier whose dense features the nano encoder is taught: MobileNetV2 with BatchNorm folded into it.
 
-Sandler et al. 2018, width 1.0, trained on ImageNet by its authors. Nothing of it ends up in a bundle: the encoder
-starts at random numbers and is trained to give the same maps.
+Sandler et al. 2018, width 1.0, trained on ImageNet by its authors. Nothing of it ends up in the embedded bundle: the
+encoder starts at random numbers and is trained to give the same maps.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Bags:
         scenes: May be none.
         token_width: 4·d, where the tokens end.
         skipped: (path, reason) of pictures that were left out: unreadable ones, and copies.
-        answers: (m,g,c) float16 probabilities of a tutor's, background's last, see ``with_answers``; none without one.
+        answers: (m,g,c) float16 probabilities of a tutor's, background's last, see ``Answers``; none without one.
     """
 
     classes: tuple[str, ...]

@@ -25,7 +25,7 @@ def head_card(bags: Bags, config: HeadConfig, rehearsed: Rehearsed, tutor: str |
     background = int((bags.labels < 0).sum())
     return f"""\
 Labels {len(bags.classes)} classes, learned from image-level labels alone (arXiv 2312.02420: multiple-instance learning,
-then uncertainty distillation).
+then {"uncertainty distillation" if tutor is None else "a tutor's answers in the place of uncertainty distillation"}).
 
 - **Example pictures**: {len(bags.labels) - background} of the classes, {background} of background, and
   {len(bags.scenes.folds) if config.scenes else 0} scenes composed of them.
@@ -34,7 +34,7 @@ then uncertainty distillation).
   {_doubt(config, tutor)}, of background {config.background_weight}, seed {config.seed}.
 - **On the example pictures themselves**: {fitted.bag_accuracy:.1%} of the pictures get their folder's class\
 {_unsure(fitted.bad_share)}.
-{_calibration(rehearsed.calibration, config, lowest_threshold(config.outputs(len(bags.classes))))}
+{_calibration(rehearsed.calibration, config, lowest_threshold(config.outputs(len(bags.classes))))}{_seen(tutor)}
 - One label a click: a click between two things, or on a part that looks like another class, is labelled wrongly. What
   is often beside a class (rails, sky, grass) may be taken for it.
 
@@ -54,6 +54,15 @@ def _doubt(config: HeadConfig, tutor: str | None) -> str:
 
 def _unsure(bad_share: float | None) -> str:
     return "" if bad_share is None else f"; the\n  teacher was unsure or wrong about {bad_share:.0%} of their prompts"
+
+
+def _seen(tutor: str | None) -> str:
+    if tutor is None:
+        return ""
+    return (
+        "\n- **The tutor may have seen** the pictures that were held out; what it says of the others carries a little "
+        "of that."
+    )
 
 
 def _rim(config: HeadConfig) -> str:

@@ -27,7 +27,7 @@ class Fitted:
         head: The student (or the teacher, where ``uncertainty_weight`` is 0), in evaluation mode; of several members,
             their mean.
         background: Whether the last logit is background's: a mask whose largest logit it is must be dropped.
-        epochs: Epochs trained, of the first member's teacher, and of its student if there is one.
+        epochs: Epochs trained, of the first member's teacher and student, or of the one that there is.
         bag_accuracy: Share of training pictures whose bag's most probable class is their folder's.
         held_out_accuracy: The same share of the hold-out, mean of the members; none without one.
         bad_share: Share of instances that the teacher was unsure or wrong about, their mean; none with a tutor.

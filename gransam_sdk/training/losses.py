@@ -136,7 +136,7 @@ def tutor_loss(logits: Tensor, answers: Tensor) -> Tensor:
         answers: (b,g,k) the tutor's probabilities.
 
     Returns:
-        Kullback-Leibler divergence in nats, mean over instances; scalar, never below 0.
+        Kullback-Leibler divergence in nats, mean over instances; scalar.
     """
     return F.kl_div(logits.log_softmax(dim=2), answers, reduction="none").sum(dim=2).mean()
 

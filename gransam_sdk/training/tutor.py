@@ -7,7 +7,7 @@ the same clicks of the same pictures, so neither their masks nor their tokens ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,26 @@ from ..runtime.model import Model
 from ..runtime.select import softmax
 from .bags import Bags
 from .tokens import CachedPictures, load_bags
+
+SHOWN = 5
+"""Pictures or classes that a message lists at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers:
+    """A tutor's probabilities, columns in the order of the folders' classes, background's last.
+
+    Attributes:
+        pictures: (m,g,c) float16.
+        scenes: (q,g,c) float16.
+    """
+
+    pictures: NDArray[np.float16]
+    scenes: NDArray[np.float16]
+
+    def beside(self, bags: Bags) -> Bags:
+        """The bags of the same pictures and scenes, with the answers."""
+        return replace(bags, answers=self.pictures, scenes=replace(bags.scenes, answers=self.scenes))
 
 
 def check_tutor(tutor: Bundle, base: Bundle, classes: Sequence[str], *, background: bool) -> None:
@@ -33,7 +53,7 @@ def check_tutor(tutor: Bundle, base: Bundle, classes: Sequence[str], *, backgrou
         InputError: The tutor has no head, labels masks instead of prompts, has other clicks or other classes, or has
             background where the head has not.
     """
-    what = f"tutor {tutor.name}"
+    what = f"tutor {tutor.path}"
     if tutor.head is None:
         raise InputError(what, expected="a bundle with a trained head", found="graphs without a head")
     if tutor.head.labels != "prompt":
@@ -50,7 +70,7 @@ def check_tutor(tutor: Bundle, base: Bundle, classes: Sequence[str], *, backgrou
         raise InputError(
             what,
             expected=f"the {len(classes)} classes of the folders",
-            found=f"{len(known)}, of which only one side has {', '.join(different[:5])}",
+            found=f"{len(known)}, of which only one side has {', '.join(different[:SHOWN])}",
             do="train the tutor on the same folders",
         )
     if tutor.head.background != background:
@@ -61,48 +81,46 @@ def check_tutor(tutor: Bundle, base: Bundle, classes: Sequence[str], *, backgrou
         )
 
 
-def with_answers(bags: Bags, pictures: CachedPictures, model: Model, taught: CachedPictures) -> Bags:
-    """Gives bags the tutor's answers.
+def answers_of(model: Model, taught: CachedPictures, pictures: CachedPictures) -> Answers:
+    """What a tutor says of every click.
 
     Args:
-        bags: Of ``pictures``.
-        pictures: Whose tokens are the base segmenter's.
         model: The tutor's open sessions; see ``check_tutor``.
-        taught: The same pictures, whose tokens are the tutor's segmenter's.
+        taught: The pictures, whose tokens are the tutor's segmenter's.
+        pictures: The same, whose tokens are those that the head is to be for.
 
     Raises:
-        InputError: One of both could not read a picture that the other could.
+        InputError: One segmenter has no tokens of a picture that the other has.
+        OutputError: See ``load_bags``.
     """
-    if _known(pictures) != _known(taught):
-        raise InputError(
-            f"tutor {model.bundle.name}",
-            expected="answers to the pictures that the base's segmenter has tokens of",
-            found=f"{len(taught.examples)} pictures and {len(taught.scenes)} scenes "
-            f"instead of {len(pictures.examples)} and {len(pictures.scenes)}",
-            do="leave out the pictures that were skipped",
-        )
-    own = load_bags(taught)
-    return replace(
-        bags,
-        answers=_answers(model, bags.classes, own.instances, own.token_width),
-        scenes=replace(bags.scenes, answers=_answers(model, bags.classes, own.scenes.instances, own.token_width)),
+    _check_same(model, taught, pictures)
+    bags = load_bags(taught)
+    names = [known.name for known in model.bundle.classes]
+    columns = [names.index(name) for name in taught.classes]
+    columns += range(len(names), len(names) + bool(model.bundle.head and model.bundle.head.background))
+
+    def answer(instances: NDArray[np.float16]) -> NDArray[np.float16]:
+        answers = np.empty((*instances.shape[:2], len(columns)), dtype=np.float16)
+        for row, instance in zip(answers, instances, strict=True):
+            tokens, features = np.split(instance.astype(np.float32), [bags.token_width], axis=1)
+            row[:] = softmax(model.classify(tokens.reshape(len(tokens), 4, -1), features.copy())[:, columns])
+        return answers
+
+    return Answers(pictures=answer(bags.instances), scenes=answer(bags.scenes.instances))
+
+
+def _check_same(model: Model, taught: CachedPictures, pictures: CachedPictures) -> None:
+    there = [{example.sha256: example.name for example in one.examples} for one in (taught, pictures)]
+    if there[0].keys() == there[1].keys() and _scenes(taught) == _scenes(pictures):
+        return
+    one_sided = [(there[0] | there[1])[sha256] for sha256 in sorted(there[0].keys() ^ there[1].keys())]
+    raise InputError(
+        f"tutor {model.bundle.path}",
+        expected="tokens of the same pictures and scenes from both segmenters",
+        found=f"only one could take {', '.join(one_sided[:SHOWN]) or 'a scene'}",
+        do="leave these pictures out and train again; all other tokens are kept",
     )
 
 
-def _known(pictures: CachedPictures) -> list[str]:
-    return [picture.sha256 for picture in pictures.examples] + [scene.sha256 for scene in pictures.scenes]
-
-
-def _answers(
-    model: Model, classes: Sequence[str], instances: NDArray[np.float16], token_width: int
-) -> NDArray[np.float16]:
-    """(m,g,c) probabilities, columns in the order of ``classes``, background's last."""
-    names = [known.name for known in model.bundle.classes]
-    columns = [names.index(name) for name in classes]
-    columns += range(len(names), len(names) + bool(model.bundle.head and model.bundle.head.background))
-    answers = np.empty((*instances.shape[:2], len(columns)), dtype=np.float16)
-    for row, instance in zip(answers, instances, strict=True):
-        tokens, features = np.split(instance.astype(np.float32), [token_width], axis=1)
-        logits = model.classify(tokens.reshape(len(tokens), 4, -1), features.copy())
-        row[:] = softmax(logits[:, columns])
-    return answers
+def _scenes(pictures: CachedPictures) -> list[str]:
+    return [scene.sha256 for scene in pictures.scenes]

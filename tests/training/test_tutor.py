@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from bags_by_hand import CLASSES, INSTANCES, noisy_bags, noisy_scenes, one_head
+from bundles import write_good
 from pictures import make_pictures
 
-from gransam_sdk.bundle import HeadInfo
+from gransam_sdk.bundle import HeadInfo, open_bundle
 from gransam_sdk.errors import InputError
+from gransam_sdk.runtime.decode import as_pixels
 from gransam_sdk.runtime.fake_bundle import fake_bundle
 from gransam_sdk.runtime.fake_session import fake_model
+from gransam_sdk.runtime.load import load_model
 from gransam_sdk.training.bags import Bags
 from gransam_sdk.training.card import head_card
 from gransam_sdk.training.checkpoint import training_identity
@@ -25,7 +28,8 @@ from gransam_sdk.training.losses import tutor_loss
 from gransam_sdk.training.rehearse import fit_calibrated
 from gransam_sdk.training.split import split_bags
 from gransam_sdk.training.tokens import cache_pictures, load_bags
-from gransam_sdk.training.tutor import check_tutor, with_answers
+from gransam_sdk.training.tutor import answers_of, check_tutor
+from gransam_sdk.types import PointGrid
 
 
 def answered(bags: Bags, *, wrong: bool = False) -> Bags:
@@ -83,58 +87,86 @@ def test_background_pictures_still_teach_doubt() -> None:
 
 
 def test_answers_go_where_their_pictures_go() -> None:
-    bags = answered(replace(noisy_bags(), scenes=noisy_scenes()))
-    assert bags.answers is not None and bags.scenes.answers is not None
-    bags.answers[:, :, 0] = np.arange(len(bags.labels), dtype=np.float16)[:, None] / 256
-    held = split_bags(bags, 0.2, 0)[1]
-    assert held.answers is not None and held.scenes.answers is not None
-    rows = np.round(held.answers[:, 0, 0].astype(float) * 256).astype(int)
-    np.testing.assert_array_equal(bags.instances[rows], held.instances)
-    assert len(held.scenes.answers) == len(held.scenes.folds)
-    examples = training_set(bags, one_head(inputs="per_token"))
-    assert examples.answers is not None and examples.answers.shape == (*examples.instances.shape[:2], CLASSES)
-    assert torch.equal(examples.answers[0, 0], examples.answers[0, 2])
-    alone = training_set(bags, one_head(scenes=False)).answers
-    assert alone is not None and len(alone) == (bags.labels >= 0).sum()
+    bags = replace(noisy_bags(), scenes=noisy_scenes())
+    marks = bags.instances[:, :, :CLASSES], bags.scenes.instances[:, :, :CLASSES]  # each its own
+    bags = replace(bags, answers=marks[0], scenes=replace(bags.scenes, answers=marks[1]))
+    for part in split_bags(bags, 0.2, 0):
+        for held in (part, part.scenes):
+            assert held.answers is not None and len(held.answers) == len(held.instances) > 0
+            np.testing.assert_array_equal(held.answers, held.instances[:, :, :CLASSES])
+    examples = training_set(bags, one_head())
+    assert examples.answers is not None and torch.equal(examples.answers, examples.instances[:, :, :CLASSES])
+    alone = training_set(bags, one_head(scenes=False))
+    assert alone.answers is not None and torch.equal(alone.answers, alone.instances[:, :, :CLASSES])
+    tokens = training_set(bags, one_head(inputs="per_token"))
+    assert tokens.answers is not None and tokens.answers.shape == (*tokens.instances.shape[:2], CLASSES)
+    assert all(torch.equal(tokens.answers[:, i::3], examples.answers) for i in range(3))
 
 
 def test_another_tutor_is_another_training(tmp_path: Path) -> None:
-    bags = noisy_bags(count=20)
     config = one_head(epochs=2)
-    identities = {training_identity(one, config) for one in (bags, answered(bags), answered(bags, wrong=True))}
-    assert len(identities) == 3
-    kept = fit_head(answered(bags), config, checkpoint=tmp_path / "kept").head.state_dict()
-    again = fit_head(answered(bags), config, checkpoint=tmp_path / "kept").head.state_dict()
+    bags, lines = answered(noisy_bags(count=20)), []
+    others = replace(bags, answers=None), answered(bags, wrong=True)
+    assert len({training_identity(one, config) for one in (bags, *others)}) == 3
+    kept = fit_head(bags, config, checkpoint=tmp_path / "kept").head.state_dict()
+    again = fit_head(bags, config, checkpoint=tmp_path / "kept", log=lines.append).head.state_dict()
+    assert lines == ["student goes on after epoch 2"]
     assert all(torch.equal(value, again[name]) for name, value in kept.items())
 
 
 def test_the_card_names_the_tutor() -> None:
     bags, config = answered(noisy_bags()), one_head(epochs=2)
     card = head_card(bags, config, fit_calibrated(bags, config), "large, sha256 0123...")
-    assert "a tutor's answers 1.0 (large, sha256 0123...)" in card and "2 epochs" in card
-    assert "unsure or wrong" not in card and "their folder's class.\n" in card
+    assert (
+        "a tutor's answers 1.0 (large, sha256 0123...)" in card
+        and "2 epochs" in card
+        and "The tutor may have seen" in card
+    )
+    assert "unsure or wrong" not in card and "then a tutor's answers" in card and "their folder's class.\n" in card
 
 
 def test_answers_are_those_of_the_tutors_head(tmp_path: Path) -> None:
-    make_pictures(tmp_path / "pictures", classes=("blue", "red"))
-    with fake_model(fake_bundle(names=("red", "blue"))) as model:
-        cached = cache_pictures(model, tmp_path / "pictures")
-        bags = with_answers(load_bags(cached), cached, model, cached)
+    root = make_pictures(tmp_path / "pictures", classes=("blue", "red"))
+    base = open_bundle(write_good(tmp_path / "base", head=False))
+    tutor = fake_bundle(names=("red", "blue"), points_per_side=base.points_per_side)
+    assert (base.token_width, base.feature_width) != (tutor.token_width, tutor.feature_width)
+    with load_model(base, device="cpu") as model, fake_model(tutor) as taught:
+        cached = cache_pictures(model, root)
+        answers = answers_of(taught, cache_pictures(taught, root), cached)
+        pixels = as_pixels(root / "red" / "1.png")
+        frame = taught.frame(pixels)
+        points = PointGrid(per_side=base.points_per_side).points()
+        (prompts,) = taught.prompt(taught.hoist(taught.prepare(pixels, frame)), frame, points, len(points))
+        logits = taught.classify(prompts.tokens, prompts.features[:, 1]).astype(float)[:, ::-1]
+    bags = answers.beside(load_bags(cached))
     assert bags.classes == ("blue", "red") and bags.answers is not None and bags.scenes.answers is not None
-    assert bags.answers.shape == (6, 36, 2) and bags.scenes.answers.shape[0] == len(cached.scenes) > 0
-    np.testing.assert_allclose(bags.answers.astype(float).sum(axis=2), 1, atol=2e-3)
-    assert (bags.answers[:3, -1].argmax(axis=1) == 0).all(), "blue is the folders' first class, the tutor's second"
-    assert (bags.answers[3:, -1].argmax(axis=1) == 1).all()
+    assert len(bags.scenes.answers) == len(cached.scenes) > 0
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(bags.answers[4], expected, atol=0.02)  # what is cached has 16 bits
+    assert (bags.answers[:3, -1].argmax(axis=1) == 0).all() and (bags.answers[3:, -1].argmax(axis=1) == 1).all()
+
+
+def test_explicit_background_is_the_last_column(tmp_path: Path) -> None:
+    root = make_pictures(tmp_path / "pictures", classes=("red", "_background"))
+    explicit = HeadInfo(background=True, labels="prompt", calibration=None)
+    with fake_model(fake_bundle(names=("red",), head=explicit)) as model:
+        cached = cache_pictures(model, root)
+        bags = answers_of(model, cached, cached).beside(load_bags(cached))
+    assert bags.answers is not None and bags.answers.shape == (6, 36, 2)
+    assert (bags.answers[:3, -1].argmax(axis=1) == 0).all() and (bags.answers[3:, -1].argmax(axis=1) == 1).all()
+    fitted = fit_head(bags, replace(one_head(epochs=1), background="explicit"))
+    assert fitted.background and fitted.epochs == (1,)
 
 
 def test_a_picture_that_one_side_could_not_read(tmp_path: Path) -> None:
     root = make_pictures(tmp_path / "pictures", classes=("blue", "red"))
     with fake_model(fake_bundle(names=("red", "blue"))) as model:
-        cached = cache_pictures(model, root, scenes=False)
-        (root / "red" / "0.png").unlink()
-        fewer = cache_pictures(model, root, scenes=False)
-        with pytest.raises(InputError, match="5 pictures and 0 scenes instead of 6 and 0"):
-            with_answers(load_bags(cached), cached, model, fewer)
+        cached = cache_pictures(model, root)
+        with pytest.raises(InputError, match="a scene"):
+            answers_of(model, replace(cached, scenes=cached.scenes[1:]), cached)
+        fewer = replace(cached, examples=cached.examples[1:])
+        with pytest.raises(InputError, match=r"blue/0\.png"):
+            answers_of(model, fewer, cached)
 
 
 def test_tutors_that_are_refused() -> None:
