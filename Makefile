@@ -51,16 +51,10 @@ docs: .venv-dev/installed
 	@.venv-dev/bin/python benchmarks/write_docs.py
 	@.venv-dev/bin/python docs/write_commands.py
 
-# The head's tutor is the same segmenter with the dense features of the classifier that taught it.
-COMPILE := .venv-dev/bin/gransam compile weights/nano.safetensors --arch nano --decoder low-rank --overwrite \
-	  --photos "$(SHARED)/data/coco_dev/images"
-
 bundle: .venv-dev/installed
-	@$(COMPILE) -o build/nano --card docs/model-cards/nano.md
-	@$(COMPILE) -o build/tutor --features "$(SHARED)/models/mobilenetv2-imagenet.safetensors"
-	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/tutor -o build/tutor-voc20 --overwrite
-	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano --tutor build/tutor-voc20 \
-	  -o gransam_sdk/bundles/nano-voc20 --overwrite
+	@.venv-dev/bin/gransam compile weights/nano.safetensors --arch nano --decoder low-rank -o build/nano --overwrite \
+	  --photos "$(SHARED)/data/coco_dev/images" --card docs/model-cards/nano.md
+	@.venv-dev/bin/gransam train "$(SHARED)/data/web20" --base build/nano -o gransam_sdk/bundles/nano-voc20 --overwrite
 
 # Four trainings, each going on from the one before.
 TRAIN_SEGMENTER := .venv-dev/bin/gransam train-segmenter "$(SHARED)/data/nano_train" --cache build/segmenter --overwrite \

@@ -38,7 +38,6 @@ def compile_bundle(
     photos: Sequence[Path],
     card: Path | None = None,
     side: int | None = None,
-    features: Path | None = None,
     precision: str = "fp32-w16",
     decoder: str = AUTO,
     calibration: Sequence[Path] = (),
@@ -56,7 +55,6 @@ def compile_bundle(
         photos: Real photos to measure parity on.
         card: Model card in Markdown; without one, what the manifest says in words.
         side: s of nano, a multiple of 32; none for the others, whose side is fixed.
-        features: A classifier whose dense features nano is to have, see ``read_plain``; for a tutor.
         precision: One of ``parity_bars.PRECISIONS``.
         decoder: One of ``segmenter_graphs.DECODERS``; ``auto`` takes the form that is cheaper on this machine.
         calibration: Real photos that ``fp16`` and ``int8`` are made by; not those of ``photos``.
@@ -69,8 +67,8 @@ def compile_bundle(
         BundleError: The graphs do not compute what the torch module computes, or the head was trained on others.
     """
     check_target(out, overwrite=overwrite)
-    plain = read_plain(checkpoint, arch, precision, features)
-    manifest = _manifest(plain, name, arch, side, checkpoint, features) | {"precision": precision}
+    plain = read_plain(checkpoint, arch, precision)
+    manifest = _manifest(plain, name, arch, side, checkpoint) | {"precision": precision}
     files = {CARD: card.read_bytes() if card else segmenter_card(manifest).encode()}
     part = None if head is None else head_of(head, manifest)
     log("exporting the image, prompt and mask graphs")
@@ -90,12 +88,10 @@ def compile_bundle(
     return write_bundle(out, manifest, files, graphs, overwrite=overwrite)
 
 
-def _manifest(
-    plain: PlainSegmenter, name: str, arch: str, side: int | None, checkpoint: Path, features: Path | None
-) -> dict[str, Any]:
+def _manifest(plain: PlainSegmenter, name: str, arch: str, side: int | None, checkpoint: Path) -> dict[str, Any]:
     if isinstance(plain, PlainSam):
         return sam_manifest(name, arch, plain.sam, checkpoint)
-    return nano_manifest(name, side or NANO_SIDE, checkpoint, features)
+    return nano_manifest(name, side or NANO_SIDE, checkpoint)
 
 
 def _graphs(plain: PlainSegmenter, side: int | None, decoder: str, log: Callable[[str], None]) -> dict[str, bytes]:

@@ -98,20 +98,17 @@ def round_to_half(module: ModuleT) -> ModuleT:
     return module.requires_grad_(False)
 
 
-def nano_manifest(name: str, side: int, checkpoint: Path, features: Path | None = None) -> dict[str, Any]:
+def nano_manifest(name: str, side: int, checkpoint: Path) -> dict[str, Any]:
     """What ``gransam.json`` says of a nano bundle without a head.
 
     Args:
         name: The bundle's name.
         side: s.
         checkpoint: Its hash tells whose weights they are.
-        features: The classifier whose dense features it has, if they are not its own.
     """
-    digest = _sha256(checkpoint)
-    known = digest == EMBEDDED_SHA256 and features is None
-    weights = EMBEDDED_WEIGHTS if digest == EMBEDDED_SHA256 else "a nano checkpoint of unknown origin"
-    if features is not None:
-        weights += f"; its dense features are those of a classifier, sha256 {_sha256(features)}"
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    known = digest == EMBEDDED_SHA256
     return {
         "name": name,
         "version": "1",
@@ -134,13 +131,8 @@ def nano_manifest(name: str, side: int, checkpoint: Path, features: Path | None 
         "classes": [],
         "licence": {"code": "Apache-2.0", "weights": "Apache-2.0" if known else "unknown"},
         "provenance": {
-            "weights": weights,
+            "weights": EMBEDDED_WEIGHTS if known else "a nano checkpoint of unknown origin",
             "weights_sha256": digest,
             "training_data": list(EMBEDDED_DATA) if known else ["unknown"],
         },
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,8 +17,6 @@ from torch import Tensor
 from gransam_sdk.bundle import Bundle, Graph
 from gransam_sdk.bundle import Tensor as Declared
 from gransam_sdk.errors import EnvironmentFault, InputError
-from gransam_sdk.models.borrowed_features import BorrowedFeatures
-from gransam_sdk.models.imagenet_teacher import load_teacher
 from gransam_sdk.models.nano_checkpoint import read_checkpoint
 from gransam_sdk.models.sam_checkpoint import read_sam_checkpoint
 from gransam_sdk.models.segment_anything import ARCHITECTURES
@@ -71,7 +69,7 @@ def architectures() -> tuple[str, ...]:
     return ("nano", *ARCHITECTURES)
 
 
-def read_plain(checkpoint: Path, arch: str, precision: str, features: Path | None = None) -> PlainSegmenter:
+def read_plain(checkpoint: Path, arch: str, precision: str) -> PlainSegmenter:
     """Reads a checkpoint as the reference of a bundle.
 
     Args:
@@ -79,11 +77,9 @@ def read_plain(checkpoint: Path, arch: str, precision: str, features: Path | Non
         arch: One of ``architectures``.
         precision: The bundle's. Only ``fp32`` has the checkpoint's own weights; all others are made of weights rounded
             to 16 bits, and what rounding costs is not theirs.
-        features: The classifier (see ``load_teacher``) whose dense features nano is to have in the place of its own.
 
     Raises:
-        InputError: There is no such architecture or precision, a file is of another kind, or features are given to
-            another architecture than nano.
+        InputError: There is no such architecture or precision, or the checkpoint is of another kind.
     """
     if arch not in architectures():
         raise InputError("--arch", expected=", ".join(architectures()), found=repr(arch))
@@ -96,12 +92,8 @@ def read_plain(checkpoint: Path, arch: str, precision: str, features: Path | Non
             found="a folder",
             do="give the checkpoint that the bundle was made of; a bundle's graphs are compiled already",
         )
-    if features is not None and arch != "nano":
-        raise InputError("--features", expected="none: they are for nano", found=f"{features} for {arch}")
     if arch == "nano":
         nano = read_checkpoint(checkpoint)
-        if features is not None:
-            nano.image_encoder = BorrowedFeatures(nano.image_encoder, load_teacher(features))  # type: ignore[assignment]
         return PlainNano(nano if precision == "fp32" else deployed(nano))
     sam = read_sam_checkpoint(checkpoint, arch)
     return PlainSam(sam if precision == "fp32" else deployed_sam(sam))

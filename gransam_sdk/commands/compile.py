@@ -33,14 +33,6 @@ def compile_(
     side: Annotated[
         int | None, typer.Option("--side", metavar="S", help="Nano's side, a multiple of 32; 320 if not given.")
     ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            "--features",
-            metavar="FILE",
-            help="Give nano the dense features of this MobileNetV2, for a tutor (gransam train --tutor).",
-        ),
-    ] = None,
     head: Annotated[
         Path | None,
         typer.Option("--head", metavar="BUNDLE", help="Take head and classes of a bundle trained on this checkpoint."),
@@ -84,7 +76,6 @@ def compile_(
         photos=found[:limit],
         card=card,
         side=side,
-        features=features,
         precision=precision,
         decoder=decoder,
         calibration=_calibration(precision, photos, found, limit, calibrate),

@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError
 from .streams import narrate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..bundle import Bundle, HeadInfo
-    from ..runtime.model import Model
     from ..training.bags import Bags
     from ..training.calibrate import Calibration
     from ..training.config import HeadConfig
     from ..training.rehearse import Rehearsed
-    from ..training.tokens import CachedPictures
     from ..types import ClassInfo
 
 
@@ -32,14 +29,6 @@ def train(
     base: Annotated[
         str, typer.Option("--base", metavar="NAME|DIR", help="Bundle whose segmenter is used.")
     ] = "nano-voc20",
-    tutor: Annotated[
-        str | None,
-        typer.Option(
-            "--tutor",
-            metavar="NAME|DIR",
-            help="Bundle for the same classes, on a better segmenter, whose answers are learned as well.",
-        ),
-    ] = None,
     paper: Annotated[
         bool,
         typer.Option(
@@ -70,74 +59,38 @@ def train(
 
     require("train", "torch", "onnx", "onnxscript", "safetensors")
     from ..export.bundle import check_target
-    from ..runtime.load import load_model
     from ..training.calibrate import check_precision
     from ..training.config import PAPER, HeadConfig
-    from ..training.sources.folder import find_pictures
-    from ..training.tutor import check_tutor
 
-    if paper and tutor is not None:
-        raise InputError("--tutor", expected="none with --paper: the paper has no tutor", found=tutor)
     check_precision(precision)
     check_target(out, overwrite=overwrite)
     config = replace(PAPER if paper else HeadConfig(), seed=seed)
     base_bundle = open_bundle(base)
-    classes, _ = find_pictures(pictures)
-    if len(classes) == 1:
+    bags = _tokens(base_bundle, pictures, config, device, cache)
+    if len(bags.classes) == 1:
         narrate("one class: background gets a logit of its own, learned from the _background pictures")
         config = replace(config, background="explicit", hold_out=0.0, rim=PAPER.rim)
-    tutor_bundle = None
-    if tutor is not None:
-        tutor_bundle = open_bundle(tutor)
-        check_tutor(tutor_bundle, base_bundle, classes, background=config.background == "explicit")
-        load_model(tutor_bundle, device=device).close()  # one that cannot run is refused now
-    bags = _bags(base_bundle, tutor_bundle, pictures, config, device, cache)
-    _learn(base_bundle, tutor_bundle, bags, config, precision, out, cache=cache, overwrite=overwrite)
+    _learn(base_bundle, bags, config, precision, out, cache=cache, overwrite=overwrite)
     narrate(f"try it: gransam annotate PHOTOS -o RUN --bundle {shlex.quote(str(out))} --overlays")
 
 
-def _bags(
-    base: Bundle, tutor: Bundle | None, pictures: Path, config: HeadConfig, device: str, cache: Path | None
-) -> Bags:
-    """Instances of the example pictures and of scenes of them, and what the tutor answers."""
-    from ..runtime.load import load_model
-    from ..training.tokens import load_bags
-    from ..training.tutor import answers_of
-
-    with load_model(base, device=device) as model:
-        cached = _tokens(model, pictures, config, cache)
-    if tutor is None:
-        return load_bags(cached)
-    narrate(f"the tutor's answers, of {tutor.path}")
-    with load_model(tutor, device=device) as model:
-        answers = answers_of(model, _tokens(model, pictures, config, cache), cached)
-    return answers.beside(load_bags(cached))
-
-
-def _tokens(model: Model, pictures: Path, config: HeadConfig, cache: Path | None) -> CachedPictures:
+def _tokens(base: Bundle, pictures: Path, config: HeadConfig, device: str, cache: Path | None) -> Bags:
     """Tokens of the example pictures and of scenes of them; says what was skipped."""
-    from ..training.tokens import cache_pictures
+    from ..runtime.load import load_model
+    from ..training.tokens import extract_bags
     from .token_progress import TokenProgress
 
-    with TokenProgress() as shown:
-        cached = cache_pictures(
+    with load_model(base, device=device) as model, TokenProgress() as shown:
+        bags = extract_bags(
             model, pictures, scenes=config.scenes, cache=cache, announce=shown.announce, progress=shown.advance
         )
-    for path, reason in cached.skipped:
+    for path, reason in bags.skipped:
         narrate(f"skipped {path}: {reason}")
-    return cached
+    return bags
 
 
 def _learn(
-    base: Bundle,
-    tutor: Bundle | None,
-    bags: Bags,
-    config: HeadConfig,
-    precision: float,
-    out: Path,
-    *,
-    cache: Path | None,
-    overwrite: bool,
+    base: Bundle, bags: Bags, config: HeadConfig, precision: float, out: Path, *, cache: Path | None, overwrite: bool
 ) -> None:
     """Rehearsal, training on all pictures, bundle, report."""
     import shutil
@@ -148,10 +101,6 @@ def _learn(
     from ..training.rehearse import fit_calibrated
     from ..training.token_cache import default_cache
 
-    tutored = None if tutor is None else f"{tutor.name}, sha256 {tutor.digest[:16]}..."
-    sources = [f"{len(bags.labels)} example pictures in class folders, image-level labels only"]
-    if tutor is not None:
-        sources.append(f"answers of {tutored} (trained on {'; '.join(tutor.provenance['training_data'])})")
     unfinished = (cache or default_cache()) / "training" / training_identity(bags, config)
     try:
         rehearsed = fit_calibrated(bags, config, target=precision, log=narrate, checkpoint=unfinished)
@@ -165,8 +114,8 @@ def _learn(
         name=out.name,
         classes=_classes(bags.classes, rehearsed),
         head_info=_head_info(config, rehearsed.calibration),
-        training_data=sources,
-        card=head_card(bags, config, rehearsed, tutored),
+        training_data=[f"{len(bags.labels)} example pictures in class folders, image-level labels only"],
+        card=head_card(bags, config, rehearsed),
         overwrite=overwrite,
     )
     shutil.rmtree(unfinished, ignore_errors=True)  # the bundle is written; what stays is only space

@@ -1,7 +1,7 @@
 """The classifier whose dense features the nano encoder is taught: MobileNetV2 with BatchNorm folded into it.
 
-Sandler et al. 2018, width 1.0, trained on ImageNet by its authors. Nothing of it ends up in the embedded bundle: the
-encoder starts at random numbers and is trained to give the same maps.
+Sandler et al. 2018, width 1.0, trained on ImageNet by its authors. Nothing of it ends up in a bundle: the encoder
+starts at random numbers and is trained to give the same maps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .nano import STAGES, joined_features
+from .nano import STAGES
 
 BLOCKS = tuple(
     (expansion, channels, stride if i == 0 else 1)
@@ -22,9 +22,6 @@ BLOCKS = tuple(
     for i in range(blocks)
 )
 """(expansion, channels, stride) of each of the 17 inverted residuals, the nano encoder's own."""
-
-STRIDE16, STRIDE32 = 13, 17
-"""Of the maps, those that masks are made from: the last of either stride."""
 
 LAST, CLASSES = 1280, 1001
 """Width of the last layer; ImageNet's classes with "background" before them."""
@@ -86,11 +83,6 @@ class Teacher(nn.Module):
         for block in self.blocks:
             maps.append(block(maps[-1]))
         return maps
-
-    def features(self, image: Tensor) -> Tensor:
-        """(b,3,s,s) to dense features (b,416,s/16,s/16), laid out as the encoder's own."""
-        maps = self(image)
-        return joined_features(maps[STRIDE16], maps[STRIDE32])
 
     def judge(self, last: Tensor) -> Tensor:
         """What it takes each cell for: the last of its maps (b,320,y,x), or one like it, to logits (b,1001,y,x)."""

@@ -158,12 +158,7 @@ class ImageEncoder(nn.Module):
             Embedding (b,256,e,e), skips (b,64,2e,2e) and (b,32,4e,4e), dense features (b,416,e,e).
         """
         maps = self.stage_maps(image)
-        return *self.merge(maps), joined_features(maps[4], maps[6])
-
-
-def joined_features(stride16: Tensor, stride32: Tensor) -> Tensor:
-    """The last maps of both strides, (b,96,e,e) and (b,320,e/2,e/2), to dense features (b,416,e,e)."""
-    return torch.cat([stride16, _double(stride32)], dim=1)
+        return *self.merge(maps), torch.cat([maps[4], _double(maps[6])], dim=1)
 
 
 def _double(x: Tensor) -> Tensor:

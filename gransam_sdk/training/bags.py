@@ -21,7 +21,6 @@ class SceneBags:
         part_of: (q,g) int64, the picture under each click.
         rim: (q,g) float16, share of that picture's rim under the chosen mask.
         folds: (q,) int64, see ``fold_numbers``.
-        answers: (q,g,c) float16 probabilities of a tutor's; none without one.
     """
 
     instances: NDArray[np.float16]
@@ -29,7 +28,6 @@ class SceneBags:
     part_of: Int
     rim: NDArray[np.float16]
     folds: Int
-    answers: NDArray[np.float16] | None = None
 
     @classmethod
     def none(cls, prompts: int, width: int) -> Self:
@@ -51,7 +49,6 @@ class SceneBags:
             part_of=self.part_of[rows],
             rim=self.rim[rows],
             folds=self.folds[rows],
-            answers=None if self.answers is None else self.answers[rows],
         )
 
     def under(self) -> Int:
@@ -72,7 +69,6 @@ class Bags:
         scenes: May be none.
         token_width: 4·d, where the tokens end.
         skipped: (path, reason) of pictures that were left out: unreadable ones, and copies.
-        answers: (m,g,c) float16 probabilities of a tutor's, background's last, see ``Answers``; none without one.
     """
 
     classes: tuple[str, ...]
@@ -83,7 +79,6 @@ class Bags:
     scenes: SceneBags
     token_width: int
     skipped: tuple[tuple[str, str], ...] = ()
-    answers: NDArray[np.float16] | None = None
 
     def take(self, pictures: Bool, scenes: Bool) -> Self:
         """The pictures of (m,) ``pictures`` and the scenes of (q,) ``scenes``."""
@@ -94,5 +89,4 @@ class Bags:
             rim=self.rim[pictures],
             folds=self.folds[pictures],
             scenes=self.scenes.take(scenes),
-            answers=None if self.answers is None else self.answers[pictures],
         )

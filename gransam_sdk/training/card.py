@@ -9,15 +9,8 @@ from .lessons import lesson_rows
 from .rehearse import Rehearsed
 
 
-def head_card(bags: Bags, config: HeadConfig, rehearsed: Rehearsed, tutor: str | None = None) -> str:
-    """Markdown: setting, example pictures, what the confidences mean, and a table by class.
-
-    Args:
-        bags: Of all pictures.
-        config: Of the training.
-        rehearsed: What it gave.
-        tutor: The bundle whose answers are in the bags, in words.
-    """
+def head_card(bags: Bags, config: HeadConfig, rehearsed: Rehearsed) -> str:
+    """Markdown: setting, example pictures, what the confidences mean, and a table by class."""
     fitted = rehearsed.fitted
     rows = lesson_rows(rehearsed.lessons)
     table = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
@@ -25,16 +18,16 @@ def head_card(bags: Bags, config: HeadConfig, rehearsed: Rehearsed, tutor: str |
     background = int((bags.labels < 0).sum())
     return f"""\
 Labels {len(bags.classes)} classes, learned from image-level labels alone (arXiv 2312.02420: multiple-instance learning,
-then {"uncertainty distillation" if tutor is None else "a tutor's answers in the place of uncertainty distillation"}).
+then uncertainty distillation).
 
 - **Example pictures**: {len(bags.labels) - background} of the classes, {background} of background, and
   {len(bags.scenes.folds) if config.scenes else 0} scenes composed of them.
 - **Setting**: {_heads(config)}, inputs {config.inputs}, background {config.background}, {_rim(config)},
-  dropout {config.dropout}, a = {config.divisor}, {" + ".join(map(str, fitted.epochs))} epochs, weight of
-  {_doubt(config, tutor)}, of background {config.background_weight}, seed {config.seed}.
-- **On the example pictures themselves**: {fitted.bag_accuracy:.1%} of the pictures get their folder's class\
-{_unsure(fitted.bad_share)}.
-{_calibration(rehearsed.calibration, config, lowest_threshold(config.outputs(len(bags.classes))))}{_seen(tutor)}
+  dropout {config.dropout}, a = {config.divisor}, {" + ".join(map(str, fitted.epochs))} epochs, weight of uncertainty
+  {config.uncertainty_weight}, of background {config.background_weight}, seed {config.seed}.
+- **On the example pictures themselves**: {fitted.bag_accuracy:.1%} of the pictures get their folder's class; the
+  teacher was unsure or wrong about {fitted.bad_share:.0%} of their prompts.
+{_calibration(rehearsed.calibration, config, lowest_threshold(config.outputs(len(bags.classes))))}
 - One label a click: a click between two things, or on a part that looks like another class, is labelled wrongly. What
   is often beside a class (rails, sky, grass) may be taken for it.
 
@@ -44,25 +37,6 @@ then {"uncertainty distillation" if tutor is None else "a tutor's answers in the
 
 def _heads(config: HeadConfig) -> str:
     return f"{config.members} heads averaged" if config.members > 1 else "one head"
-
-
-def _doubt(config: HeadConfig, tutor: str | None) -> str:
-    if tutor is None:
-        return f"uncertainty {config.uncertainty_weight}"
-    return f"a tutor's answers {config.tutor_weight} ({tutor})"
-
-
-def _unsure(bad_share: float | None) -> str:
-    return "" if bad_share is None else f"; the\n  teacher was unsure or wrong about {bad_share:.0%} of their prompts"
-
-
-def _seen(tutor: str | None) -> str:
-    if tutor is None:
-        return ""
-    return (
-        "\n- **The tutor may have seen** the pictures that were held out; what it says of the others carries a little "
-        "of that."
-    )
 
 
 def _rim(config: HeadConfig) -> str:

@@ -61,8 +61,6 @@ class HeadConfig:
         background_weight: With implicit background, weight of the cross-entropy of ``_background`` pictures with
             uniform; 0 (the paper has no such pictures) ignores them. Explicit background makes them bags instead.
         background_batch: Background pictures a step, for that loss.
-        tutor_weight: Weight of the divergence from a tutor's answers, where the bags have them (ours): they say what to
-            be unsure of, so there is no teacher, and equation (4) is left out.
         epochs: Most passes over the pictures, for the teacher and again for the student; unstated in the paper.
         least_steps: Fewest batches of a stage, so that few pictures get more epochs (ours).
         hold_out: Share of the pictures, in tenths, kept from training to judge epochs by the accuracy of their bags; 0
@@ -91,7 +89,6 @@ class HeadConfig:
     entropy_rule: EntropyRule = "top_probability"
     background_weight: float = 0.15
     background_batch: int = 16
-    tutor_weight: float = 1.0
     epochs: int = 5
     least_steps: int = 30
     hold_out: float = 0.0
@@ -114,7 +111,6 @@ class HeadConfig:
             "threshold": 0.0 < self.threshold <= 1.0,
             "uncertainty_weight": self.uncertainty_weight >= 0.0,
             "background_weight": self.background_weight >= 0.0,
-            "tutor_weight": self.tutor_weight > 0.0,
             "weight_decay": self.weight_decay >= 0.0,
             "learning_rate": self.learning_rate > 0.0,
             "seed": self.seed >= 0 and (self.seed + 1) * self.members <= 2**63,  # two seeds of 64 bits a member

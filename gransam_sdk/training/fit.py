@@ -27,10 +27,10 @@ class Fitted:
         head: The student (or the teacher, where ``uncertainty_weight`` is 0), in evaluation mode; of several members,
             their mean.
         background: Whether the last logit is background's: a mask whose largest logit it is must be dropped.
-        epochs: Epochs trained, of the first member's teacher and student, or of the one that there is.
+        epochs: Epochs trained, of the first member's teacher, and of its student if there is one.
         bag_accuracy: Share of training pictures whose bag's most probable class is their folder's.
         held_out_accuracy: The same share of the hold-out, mean of the members; none without one.
-        bad_share: Share of instances that the teacher was unsure or wrong about, their mean; none with a tutor.
+        bad_share: Share of instances that the teacher was unsure or wrong about, mean of the members.
     """
 
     head: Head | HeadEnsemble
@@ -38,13 +38,13 @@ class Fitted:
     epochs: tuple[int, ...]
     bag_accuracy: float
     held_out_accuracy: float | None
-    bad_share: float | None
+    bad_share: float
 
 
 def fit_head(
     bags: Bags, config: HeadConfig, *, log: Callable[[str], None] | None = None, checkpoint: Path | None = None
 ) -> Fitted:
-    """Trains teacher and student, or with a tutor's answers the student alone, which starts at random in any case.
+    """Trains teacher and student; the student starts anew, from the same seed, never from the teacher's weights.
 
     Args:
         bags: Instances of the example pictures.
@@ -69,14 +69,13 @@ def fit_head(
     heads = [member.student.head for member in members]
     head = heads[0] if len(heads) == 1 else HeadEnsemble(heads).eval()
     held = [member.student.held_out_accuracy for member in members if member.student.held_out_accuracy is not None]
-    bad = [member.bad_share for member in members if member.bad_share is not None]
     return Fitted(
         head=head,
         background=config.background == "explicit",
         epochs=members[0].epochs,
         bag_accuracy=accuracy_of(examples, head, config.divisor),
         held_out_accuracy=sum(held) / len(held) if held else None,
-        bad_share=sum(bad) / len(bad) if bad else None,
+        bad_share=sum(member.bad_share for member in members) / len(members),
     )
 
 
@@ -86,13 +85,10 @@ class _Member:
 
     student: Stage
     epochs: tuple[int, ...]
-    bad_share: float | None
+    bad_share: float
 
 
 def _fit_member(trainer: Trainer) -> _Member:
-    if trainer.examples.answers is not None:
-        student = trainer.run("student", bad=None)
-        return _Member(student=student, epochs=(student.epochs,), bad_share=None)
     teacher = trainer.run("teacher", bad=None)
     bad = trainer.bad(teacher.head)
     share = float(bad.float().mean())

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..shapes import Bool, Int
-from .bags import Bags, SceneBags
+from .bags import Bags
 from .config import HeadConfig, Inputs
 from .folds import held_folds
 from .scenes import NO_PART
@@ -36,7 +36,6 @@ class TrainingSet:
         background: (n,g,w) float16, the ``_background`` pictures of implicit background.
         held: (h,g,w) float16, class pictures kept from training.
         held_labels: (h,) int64.
-        answers: (m,g,c) float16 probabilities of a tutor's; none without one.
     """
 
     classes: int
@@ -47,7 +46,6 @@ class TrainingSet:
     background: Tensor
     held: Tensor
     held_labels: Tensor
-    answers: Tensor | None
 
     def instance_labels(self) -> Tensor:
         """(m,g,c) labels of the part that each instance lies on."""
@@ -91,17 +89,15 @@ def training_set(bags: Bags, config: HeadConfig) -> TrainingSet:
     part_of = np.where(around, parts.shape[1], np.concatenate([alone, scenes.part_of]))
     if around.any():
         parts = np.pad(parts, ((0, 0), (0, 1)), constant_values=-1)
-    repeats = instances[0].shape[1] // part_of.shape[1]
     return TrainingSet(
         classes=count,
         pictures=int(rows.sum()),
         instances=torch.cat(instances),
         labels=part_labels(parts, count, explicit=explicit),
-        part_of=torch.from_numpy(np.repeat(part_of, repeats, axis=1)),
+        part_of=torch.from_numpy(np.repeat(part_of, instances[0].shape[1] // part_of.shape[1], axis=1)),
         background=select_instances(bags, config.inputs, ~held & ~of_class & (not explicit)),
         held=select_instances(bags, config.inputs, held & of_class),
         held_labels=torch.from_numpy(bags.labels[held & of_class].copy()),
-        answers=_answers(bags, rows, scenes, repeats),
     )
 
 
@@ -151,14 +147,6 @@ def _instances(chosen: NDArray[np.float16], bags: Bags, inputs: Inputs) -> Tenso
     elif inputs == "features":
         chosen = chosen[:, :, bags.token_width :]
     return torch.from_numpy(chosen.copy())
-
-
-def _answers(bags: Bags, rows: Bool, scenes: SceneBags, repeats: int) -> Tensor | None:
-    """(m,g,c) float16 of the pictures in ``rows``, then of the scenes; a prompt's stand for each of its instances."""
-    if bags.answers is None:
-        return None
-    parts = [bags.answers[rows]] + ([] if scenes.answers is None else [scenes.answers])
-    return torch.from_numpy(np.repeat(np.concatenate(parts), repeats, axis=1))
 
 
 def _stack(parts: list[Int]) -> Int:

@@ -11,7 +11,6 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .config import ClassReduction, EntropyRule
 
@@ -126,19 +125,6 @@ def uncertainty_loss(logits: Tensor, bad: Tensor, reduction: ClassReduction = "s
 def least_uncertainty(classes: int, reduction: ClassReduction = "sum") -> float:
     """What the uncertainty loss of a bad instance cannot fall below: k·ln k for ``sum``, ln k for ``mean``."""
     return (classes if reduction == "sum" else 1) * math.log(classes)
-
-
-def tutor_loss(logits: Tensor, answers: Tensor) -> Tensor:
-    """What is lost by answering otherwise than a tutor (Hinton et al. 2015, temperature 1).
-
-    Args:
-        logits: (b,g,k).
-        answers: (b,g,k) the tutor's probabilities.
-
-    Returns:
-        Kullback-Leibler divergence in nats, mean over instances; scalar.
-    """
-    return F.kl_div(logits.log_softmax(dim=2), answers, reduction="none").sum(dim=2).mean()
 
 
 def background_loss(logits: Tensor, reduction: ClassReduction = "sum") -> Tensor:

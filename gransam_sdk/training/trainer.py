@@ -19,7 +19,6 @@ from .losses import (
     bag_logits,
     least_uncertainty,
     mil_loss,
-    tutor_loss,
     uncertainty_loss,
     unsure_from,
 )
@@ -65,7 +64,7 @@ class Trainer:
         Args:
             stage: Its name.
             bad: (m,g) bool, the teacher's bad instances of all pictures; with them it is the student, whose random
-                numbers, initial weights included, are others than the teacher's. None with a tutor.
+                numbers, initial weights included, are others than the teacher's.
         """
         config = self.config
         torch.manual_seed(2 * (config.seed * config.members + self.member) + (bad is not None))
@@ -143,13 +142,10 @@ class Trainer:
         else:  # nothing but surroundings in this batch: no bag, and a mean of none would be no number
             evidence = 0.0 * logits.sum()
         losses = {"bags": (1.0, evidence)}
-        reduction = config.class_reduction
-        if self.examples.answers is not None:
-            losses["tutor"] = config.tutor_weight, tutor_loss(logits, self.examples.answers[rows].float())
-        elif bad is not None:
-            losses["bad"] = config.student_weight(labels.shape[2]), uncertainty_loss(logits, bad[rows], reduction)
-        else:
+        if bad is None:
             return losses
+        weight, reduction = config.student_weight(labels.shape[2]), config.class_reduction
+        losses["bad"] = weight, uncertainty_loss(logits, bad[rows], reduction)
         background = self.examples.background
         if config.background_weight and len(background):
             drawn = torch.randint(len(background), (config.background_batch,))
@@ -160,12 +156,11 @@ class Trainer:
     def _in_words(self, mean: dict[str, float], bad: Tensor | None) -> str:
         """Losses of an epoch; those towards uniform by how far off their least value, which would hide the rest."""
         line = f"loss {mean['bags']:.3f}"
+        if bad is None:
+            return line
         least = least_uncertainty(self.examples.labels.shape[2], self.config.class_reduction)
-        if "tutor" in mean:
-            line += f"; {mean['tutor']:.3f} nats from the tutor"
-        if bad is not None:
-            off = mean["bad"] - least * self._shown(bad)
-            line += f"; to be unsure of {bad.float().mean():.0%} of clicks: {off:.3f} off"
+        off = mean["bad"] - least * self._shown(bad)
+        line += f"; to be unsure of {bad.float().mean():.0%} of clicks: {off:.3f} off"
         if "background" in mean:
             line += f"; background: {mean['background'] - least:.3f} off"
         return line

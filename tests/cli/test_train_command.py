@@ -120,29 +120,6 @@ def test_the_same_command_twice_writes_the_same_bundle(train: Gransam, tmp_path:
     assert open_bundle(tmp_path / "mine").digest != first
 
 
-def test_a_tutors_answers(train: Gransam, tmp_path: Path) -> None:
-    fill(tmp_path, {"red": FEW, "blue": FEW})
-    assert train().code == 0
-    tutor = (tmp_path / "mine").rename(tmp_path / "tutor")
-    done = train("--tutor", tutor)
-    assert done.code == 0 and f"the tutor's answers, of {tutor}" in done.err and "nats from the tutor" in done.err, (
-        done.err
-    )
-    bundle = open_bundle(tmp_path / "mine")
-    assert bundle.digest != open_bundle(tutor).digest
-    assert (
-        bundle.provenance["training_data"][-1].startswith("head: answers of mine, sha256 ")
-        and "example pictures" in bundle.provenance["training_data"][-1]
-    )
-    assert "a tutor's answers" in bundle.file_bytes("model-card.md").decode()
-    fill(tmp_path, {"_background": 1})
-    (tmp_path / "pictures" / "_background").rename(tmp_path / "pictures" / "green")
-    other = train("--overwrite", "--tutor", tutor)
-    assert other.code == 2 and f"tutor {tutor}" in other.err and "only one side has green" in other.err
-    paper = train("--overwrite", "--paper", "--tutor", tutor)
-    assert paper.code == 2 and "the paper has no tutor" in paper.err
-
-
 def test_the_papers_setting_has_no_scenes(train: Gransam, tmp_path: Path) -> None:
     fill(tmp_path, {"red": 4, "blue": 4, "_background": 12})
     done = train("--paper")

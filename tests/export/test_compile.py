@@ -26,8 +26,6 @@ from gransam_sdk.export import compile as compiling
 from gransam_sdk.export.assemble import add_head
 from gransam_sdk.export.compile import compile_bundle
 from gransam_sdk.models.head import Head
-from gransam_sdk.models.imagenet_teacher import Teacher
-from gransam_sdk.runtime.decode import as_pixels
 from gransam_sdk.runtime.load import load, load_model
 from gransam_sdk.types import ClassInfo
 
@@ -103,21 +101,6 @@ def test_another_head_keeps_what_is_the_segmenters_in_parity(exported: Made, tmp
     labels = {"class_logits_max_abs", "label_agreement", "clear", "clear_label_agreement", "kept_f1"}
     assert measured.parity.keys() - again.parity.keys() == labels
     assert all(again.parity[name] == measured.parity[name] for name in again.parity)
-
-
-def test_nano_with_a_classifiers_features(made: Made, tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    save_file(Teacher().state_dict(), tmp_path / "teacher.safetensors")
-    bundle = made.compile(tmp_path / "tutor", features=tmp_path / "teacher.safetensors")
-    assert bundle.parity["photos"] == 5 and "features of a classifier, sha256 " in bundle.provenance["weights"]
-    with load_model(bundle, device="cpu") as model, load_model(made.base, device="cpu") as plain:
-        pixels = as_pixels(sample_path("coffee.png"))
-        own, borrowed = (one.hoist(one.prepare(pixels, one.frame(pixels))) for one in (plain, model))
-    same = {name: np.allclose(value, own[name], atol=1e-4) for name, value in borrowed.items()}
-    assert {name for name, equal in same.items() if not equal} == {"h_features"}, same
-    with pytest.raises(InputError, match=r"only nano(.|\n)*mobile-sam"):
-        made.compile(tmp_path / "other", arch="mobile-sam", side=None, features=tmp_path / "teacher.safetensors")
-    assert not (tmp_path / "other").exists()
 
 
 def test_wrong_heads_are_refused(exported: Made, tmp_path: Path) -> None:

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nano_random import random_nano
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from gransam_sdk.errors import InputError
-from gransam_sdk.models.borrowed_features import BorrowedFeatures
 from gransam_sdk.models.imagenet_teacher import BLOCKS, Teacher, explained, load_teacher
 from gransam_sdk.models.nano import ImageEncoder
 
@@ -54,18 +52,6 @@ def test_it_judges_cells_as_it_classifies_photos() -> None:
         pooled = F.relu6(teacher.last(last)).mean((2, 3), keepdim=True)
         assert cells.shape == (2, 1001, 2, 3)
         torch.testing.assert_close(teacher.classify(image), teacher.classifier(pooled)[:, :, 0, 0])
-
-
-def test_its_features_take_the_place_of_the_encoders() -> None:
-    nano, teacher = random_nano(1), Teacher().eval()
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        own, borrowed = nano.image_encoder(image), BorrowedFeatures(nano.image_encoder, teacher)(image)
-        stride16, stride32 = teacher(image)[13], teacher(image)[17]
-    assert all(torch.equal(a, b) for a, b in zip(own[:3], borrowed[:3], strict=True))
-    assert borrowed[3].shape == own[3].shape and not torch.equal(borrowed[3], own[3])
-    assert torch.equal(borrowed[3][:, :96], stride16)
-    torch.testing.assert_close(borrowed[3][:, 96:, 1:3, 1:3].mean((2, 3)), stride32.mean((2, 3)))
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:

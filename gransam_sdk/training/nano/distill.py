@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...models.imagenet_teacher import STRIDE16, STRIDE32, Teacher
+from ...models.imagenet_teacher import Teacher
 from ...models.nano import ImageEncoder, Nano
 from .batches import Batch
 from .config import SegmenterConfig
 from .forward import normalised, precision_of
 from .mask_loss import feature_error
 from .phase import Losses, group
+
+STRIDE16, STRIDE32 = 13, 17
+"""Of the teacher's maps, those that masks are made from."""
 
 
 def encoder_layers(encoder: ImageEncoder) -> list[nn.Module]:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...models.imagenet_teacher import STRIDE16, STRIDE32, Teacher, explained
+from ...models.imagenet_teacher import Teacher, explained
 from ...models.nano import Nano
 from .augment import as_input, whole_view
 from .clicks import SIXTEENTHS, low_res, surest_point
 from .config import SegmenterConfig
 from .data import TrainingPhoto
-from .distill import meaning_error
+from .distill import STRIDE16, STRIDE32, meaning_error
 from .forward import normalised, precision_of, segment
 from .mask_loss import hard_iou
 

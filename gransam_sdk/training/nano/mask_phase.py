@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...models.imagenet_teacher import STRIDE16, STRIDE32, Teacher
+from ...models.imagenet_teacher import Teacher
 from ...models.nano import Nano
 from .batches import Batch
 from .clicks import SIXTEENTHS
 from .config import SegmenterConfig
-from .distill import encoder_layers, meaning_error
+from .distill import STRIDE16, STRIDE32, encoder_layers, meaning_error
 from .forward import normalised, precision_of, segment
 from .mask_loss import feature_error, mask_loss
 from .phase import Losses, group
