@@ -15,7 +15,7 @@ from gransam_sdk.models.nano import FEATURES, WIDTH, ConvNorm, Nano
 from .graphs import LATTICE_OFFSET
 from .onnx_file import OPSET
 
-EMBEDDED_SHA256 = "c8a8691ec9fb50d6793f3659ce5da750a16611539656c92b83e682c3d5109ad5"
+EMBEDDED_SHA256 = "5b9c913f2cf0f6e2dc380b5846323584c61b9c125c1056bbe636628bf3458d2d"
 EMBEDDED_WEIGHTS = "trained for GranSAM SDK from a random start; no third-party weight inside"
 EMBEDDED_DATA = (
     "PASCAL VOC 2012 train_aug photos, connected components of class masks (classes not used)",
