@@ -48,6 +48,7 @@ def test_the_whole_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert rows["whole"]["M weights"] > rows["no skips"]["M weights"] > rows["one layer of attention"]["M weights"]
     assert rows["whole"]["image ms"] > 0 and rows["one layer of attention"]["image ms"] is None
     for row in rows.values():
-        assert 0 < row["held out: chosen %"] <= row["best of three %"] <= 100
-        assert 0 < row["COCO chosen %"] <= row["COCO best of three %"] <= 100
+        assert 0 <= row["held out: chosen %"] <= row["best of three %"] <= 100
+        assert 0 <= row["COCO chosen %"] <= row["COCO best of three %"] <= 100  # what is cut may find nothing
+    assert rows["whole"]["held out: chosen %"] > 0 and rows["whole"]["COCO best of three %"] > 0
     assert "first 1 photos" in result["question"] and "1 steps" in result["question"]
