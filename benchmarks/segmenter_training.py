@@ -104,7 +104,8 @@ def plots(judged: Sequence[Mapping[str, Any]]) -> list[Plot]:
             name="segmenter-meaning",
             title="What the teacher makes of the encoder's features on held-out photos",
             sentence="Kullback-Leibler divergence of what its last layers say of the encoder's last map, cell by cell, "
-            "from what they say of its own.",
+            "from what they say of its own. Each training is judged at its own largest side: where one begins, there "
+            "may be a step.",
             x=Axis(label="minutes"),
             y=Axis(label="nats"),
             lines=lines(judged, MEANING),

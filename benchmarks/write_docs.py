@@ -33,7 +33,8 @@ of a shared machine and noisy; compare rows of one table, not tables. `../shared
 of the product. On 2026-11-22 the embedded segmenter was trained four times: what is dated before is of the seed's
 weights, *Input side* and *What the encoder knows* are of those after the first training, and all of these are of an
 encoder without context and detail. *What each part of the embedded segmenter is worth* is of those after the second
-training. *Quality of the segmenter*, *Other data, other granularity* and *Annotating a folder* are of the embedded ones.
+training. *Quality of the segmenter*, *Other data, other granularity* and *Annotating a folder* are of the embedded
+ones.
 """
 
 
